@@ -1,0 +1,229 @@
+package pgtide
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/sqlkind"
+	"github.com/pgtide/pgtide/internal/stamp"
+)
+
+// SendBatch sends all statements of b at once. A batch is a read only if each
+// of its statements is; then it may be sent again, to another node, as long as
+// nothing of its results was handed out. b itself is not changed.
+func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	write, detail, bound := db.classifyBatch(b)
+	r := &batch{call: db.newCall(ctx, write), base: ctx, source: b, bound: bound}
+	r.detail = detail
+	_ = r.send() // kept for the first result
+	return r
+}
+
+// classifyBatch says why b must go to the primary, if it must, and whether it
+// holds what acts on the server session: it may then end inside a transaction.
+func (db *DB) classifyBatch(b *pgx.Batch) (write route.Reason, detail string, bound bool) {
+	for _, q := range b.QueuedQueries {
+		v := db.kinds.Classify(q.SQL)
+		if v.Kind == sqlkind.Read {
+			continue
+		}
+		bound = bound || v.Kind == sqlkind.Session
+		if write == route.ReasonNone {
+			write, detail = writeReason(v.Kind), v.Reason
+		}
+	}
+	return write, detail, bound
+}
+
+// batch is the result of a batch that may still have to be sent again.
+type batch struct {
+	call
+	base   context.Context // the caller's, for further attempts
+	source *pgx.Batch
+	bound  bool
+
+	results pgx.BatchResults // of the attempt under way; nil when it could not be sent
+	tx      *tx              // begun by the batch; it owns the connection
+	next    int              // index of the next statement
+	over    bool             // done was called for the attempt
+	err     error            // the final error
+}
+
+// send makes one attempt. Callbacks stay here: pgx would run them for an
+// attempt that is not the last.
+func (b *batch) send() error {
+	if b.err = b.acquire(b.base); b.err != nil {
+		b.results, b.over = nil, true
+		return b.err
+	}
+	if !b.bound {
+		b.arm(stamp.Query)
+	}
+	b.over = false
+	attempt := *b.source
+	attempt.QueuedQueries = make([]*pgx.QueuedQuery, len(b.source.QueuedQueries))
+	for i, q := range b.source.QueuedQueries {
+		attempt.QueuedQueries[i] = &pgx.QueuedQuery{SQL: q.SQL, Arguments: q.Arguments}
+	}
+	b.results = b.conn.SendBatch(b.ctx, &attempt)
+	if t := b.results.Tx(); t != nil {
+		b.tx = &tx{Tx: t, call: &b.call, write: true}
+	}
+	return nil
+}
+
+// again ends an attempt that failed with err and makes another one if it may.
+func (b *batch) again(err error) bool {
+	if b.over || b.handed || b.tx != nil {
+		return false
+	}
+	_ = b.results.Close() // the error is known
+	b.over = true
+	var again bool
+	if again, b.err = b.done(err); !again {
+		return false
+	}
+	return b.send() == nil
+}
+
+// failure is the error for a result that cannot be had from b.results.
+func (b *batch) failure() error {
+	if b.err != nil {
+		return b.err
+	}
+	return errors.New("batch already closed")
+}
+
+// Exec implements [pgx.BatchResults].
+func (b *batch) Exec() (pgconn.CommandTag, error) {
+	for !b.over {
+		tag, err := b.results.Exec()
+		if err == nil {
+			b.next, b.handed = b.next+1, true
+			return tag, nil
+		}
+		if !b.again(err) && !b.over {
+			return tag, err
+		}
+	}
+	return pgconn.CommandTag{}, b.failure()
+}
+
+// Query implements [pgx.BatchResults].
+func (b *batch) Query() (pgx.Rows, error) {
+	r := &batchRows{batch: b}
+	for !b.over {
+		var err error
+		if r.Rows, err = b.results.Query(); err == nil {
+			b.next++
+			return r, nil
+		}
+		if !b.again(err) && !b.over {
+			return r.Rows, err
+		}
+	}
+	r.Rows = &rows{over: true, err: b.failure()}
+	return r, b.failure()
+}
+
+// QueryRow implements [pgx.BatchResults].
+func (b *batch) QueryRow() pgx.Row {
+	r, _ := b.Query() // its error is kept for Scan
+	return batchRow{r}
+}
+
+// Close implements [pgx.BatchResults]. It runs the callbacks of results that
+// have not been read.
+func (b *batch) Close() error {
+	for !b.over && b.next < len(b.source.QueuedQueries) {
+		at := b.next
+		var err error
+		if fn := b.source.QueuedQueries[at].Fn; fn != nil {
+			err = fn(b)
+		} else {
+			_, err = b.Exec()
+		}
+		if err != nil && !b.over {
+			b.end(b.results.Close(), err)
+			return b.err
+		}
+		b.next = max(b.next, at+1)
+	}
+	if !b.over {
+		b.end(b.results.Close(), nil)
+	}
+	return b.err
+}
+
+// end ends the last attempt: err is the server's, failure one of a callback.
+func (b *batch) end(err, failure error) {
+	b.over, b.handed = true, true
+	if b.tx != nil {
+		b.err = cmp.Or(err, failure)
+		b.tx.settle()
+		return
+	}
+	_, err = b.done(err)
+	b.err = cmp.Or(err, failure)
+}
+
+// Tx implements [pgx.BatchResults].
+func (b *batch) Tx() pgx.Tx {
+	if b.tx == nil {
+		return nil
+	}
+	return b.tx
+}
+
+// batchRows are the rows of one statement of a batch.
+type batchRows struct {
+	pgx.Rows
+	batch *batch
+}
+
+// Next implements [pgx.Rows]. The batch may still be sent again when its first
+// statement fails before its first row.
+func (r *batchRows) Next() bool {
+	for {
+		if r.Rows.Next() {
+			r.batch.handed = true
+			return true
+		}
+		err := r.Rows.Err()
+		if err == nil {
+			r.batch.handed = true
+			return false
+		}
+		if r.batch.next > 1 || !r.batch.again(err) {
+			return false
+		}
+		if r.Rows, err = r.batch.results.Query(); err != nil {
+			return false
+		}
+	}
+}
+
+// Err implements [pgx.Rows].
+func (r *batchRows) Err() error {
+	if r.batch.over {
+		return r.batch.err
+	}
+	return r.Rows.Err()
+}
+
+// Close implements [pgx.Rows].
+func (r *batchRows) Close() {
+	r.batch.handed = true // whoever closes the rows wants no other attempt
+	r.Rows.Close()
+}
+
+// batchRow is the rows of a statement of which one is wanted.
+type batchRow struct{ rows pgx.Rows }
+
+// Scan implements [pgx.Row].
+func (r batchRow) Scan(dest ...any) error { return scanRow(r.rows, dest) }

@@ -1,0 +1,123 @@
+package pgtide_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgtide/pgtide"
+)
+
+func TestBatchOfReads(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	ctx := pgtide.NewSession(t.Context())
+	b := &pgx.Batch{}
+	b.Queue("select 1")
+	b.Queue("select n from generate_series(1, 3) n")
+	b.Queue("select 'x'")
+	r := db.SendBatch(ctx, b)
+	if _, err := r.Exec(); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := r.Query()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil || len(ns) != 3 {
+		t.Errorf("second statement gave %v, %v", ns, err)
+	}
+	var x string
+	if err := r.QueryRow().Scan(&x); err != nil || x != "x" {
+		t.Errorf("third statement gave %q, %v", x, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Exec(); err == nil {
+		t.Error("Exec after Close gave no error")
+	}
+	if d := last(t, ctx); d.Role != pgtide.RoleReplica || len(pgtide.Explain(ctx)) != 1 {
+		t.Errorf("decisions %v, want one for a replica", pgtide.Explain(ctx))
+	}
+}
+
+func TestBatchThatAReplicaRefuses(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	for name, read := range map[string]func(*pgx.Batch, pgx.BatchResults) (int64, error){
+		"QueryRow": func(_ *pgx.Batch, r pgx.BatchResults) (id int64, err error) {
+			err = errors.Join(r.QueryRow().Scan(&id), r.Close())
+			return id, err
+		},
+		"Query": func(_ *pgx.Batch, r pgx.BatchResults) (int64, error) {
+			rows, err := r.Query()
+			if err != nil {
+				return 0, err
+			}
+			id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+			return id, errors.Join(err, r.Close())
+		},
+		"callback": func(b *pgx.Batch, r pgx.BatchResults) (int64, error) {
+			return 1, r.Close()
+		},
+	} {
+		ctx := pgtide.NewSession(t.Context())
+		b := &pgx.Batch{}
+		called := 0
+		q := b.Queue("select write_message($1)", name)
+		if name == "callback" {
+			q.QueryRow(func(row pgx.Row) error {
+				called++
+				var id int64
+				return row.Scan(&id)
+			})
+		}
+		b.Queue("select 2")
+		if _, err := read(b, db.SendBatch(ctx, b)); err != nil {
+			t.Errorf("%s: %v; decisions %v", name, err, pgtide.Explain(ctx))
+		}
+		if name == "callback" && called != 1 {
+			t.Errorf("the callback was called %d times, want once", called)
+		}
+		var n int
+		if err := db.QueryRow(ctx, "select count(*) from message where text = $1", name).Scan(&n); err != nil || n != 1 {
+			t.Errorf("%s: the function ran %d times, want once (%v)", name, n, err)
+		}
+	}
+}
+
+func TestBatchErrors(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	ctx := pgtide.NewSession(t.Context())
+	b := &pgx.Batch{}
+	b.Queue("insert into pair values ('same', '1')")
+	b.Queue("insert into pair values ('same', '2')")
+	err := db.SendBatch(ctx, b).Close()
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "23505" {
+		t.Errorf("batch with a duplicate key: %v, want 23505", err)
+	}
+	var n int
+	if err := db.QueryRow(ctx, "select count(*) from pair").Scan(&n); err != nil || n != 0 {
+		t.Errorf("a batch that did not succeed left %d rows (%v)", n, err)
+	}
+	failure := errors.New("callback says no")
+	b = &pgx.Batch{}
+	b.Queue("select 1").QueryRow(func(pgx.Row) error { return failure })
+	if err := db.SendBatch(ctx, b).Close(); !errors.Is(err, failure) {
+		t.Errorf("batch with a callback that returns an error: %v, want that error", err)
+	}
+	if err := db.SendBatch(ctx, &pgx.Batch{}).Close(); err != nil {
+		t.Errorf("empty batch: %v", err)
+	}
+	for _, n := range db.Stat().Nodes {
+		if n.Pool.AcquiredConns() != 0 {
+			t.Errorf("node %s: %d connections are still taken", n.Name, n.Pool.AcquiredConns())
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package pgtide
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/sqlkind"
+	"github.com/pgtide/pgtide/internal/stamp"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// call is one call of the user, from the request to its last attempt.
+//
+// Every kind of call has the same life: acquire a connection on the node that
+// the router says, use it, give it back with done, and go round again when done
+// says so.
+type call struct {
+	db     *DB
+	sql    string // the statement, when there is just one to learn about
+	detail string // what about the statement decided
+	state  *state // nil outside a session
+	req    route.Request
+	// begin marks a call that only opens something: a transaction or a
+	// connection. Nothing is lost by asking for it again elsewhere.
+	begin bool
+
+	named     string        // the node that the caller named
+	waitSince time.Duration // when the call began to wait for a replica; zero is never
+	lackSince time.Duration // when it first found no primary; zero is never
+	waited    time.Duration // how long it has waited in all
+
+	// Of the attempt under way:
+	ctx      context.Context // the caller's, or what a hook made of it
+	view     *topology.View
+	node     *node
+	reason   route.Reason
+	decision Decision
+	conn     *pgxpool.Conn
+	stamp    *stamp.Conn // set when the write is to be stamped
+	spilled  bool        // holds a place in db.spill
+	handed   bool        // a part of the result was handed out
+
+	// Of the attempts before it:
+	attempt  int
+	failures int
+	failedAt time.Duration
+	lastErr  error
+	refused  bool // by lastErr, a primary did not want to write
+}
+
+// load lets the router see how busy nodes are.
+type load struct{ db *DB }
+
+func (l load) InFlight(i int) int64 { return l.db.nodes[i].inFlight.Load() }
+
+// newCall makes a call out of what its statement is and what ctx says.
+func (db *DB) newCall(ctx context.Context, write route.Reason) call {
+	s := scopeOf(ctx)
+	c := call{db: db, named: s.node}
+	c.req = route.Request{Write: write, Target: s.target, Last: topology.NoNode, Random: rand.Uint64()}
+	consistency := s.consistency
+	if consistency == 0 {
+		consistency = db.options.Consistency
+	}
+	var bound time.Duration
+	c.req.Level, bound = consistency.level()
+	c.req.MaxStaleness = db.options.MaxStaleness
+	if bound > 0 && (bound < c.req.MaxStaleness || c.req.MaxStaleness == 0) {
+		c.req.MaxStaleness = bound
+	}
+	if s.session != nil {
+		c.state = s.session.state(db)
+	}
+	return c
+}
+
+// statement makes a call for one statement.
+func (db *DB) statement(ctx context.Context, sql string) call {
+	v := db.kinds.Classify(sql)
+	c := db.newCall(ctx, writeReason(v.Kind))
+	c.sql = sql
+	if v.Kind != sqlkind.Read {
+		c.detail = v.Reason
+	}
+	return c
+}
+
+func writeReason(k sqlkind.Kind) route.Reason {
+	switch k {
+	case sqlkind.Read:
+		return route.ReasonNone
+	case sqlkind.Write:
+		return route.Write
+	case sqlkind.Session:
+		return route.SessionBound
+	}
+	return route.Unclassified
+}
+
+// acquire finds a node for the next attempt and takes a connection to it.
+func (c *call) acquire(ctx context.Context) error {
+	if c.db.closed.Load() {
+		return ErrClosed
+	}
+	for {
+		if err := c.place(ctx); err != nil {
+			return err
+		}
+		c.attempt++
+		c.decision.Attempt, c.decision.Detail = c.attempt, c.detail
+		c.db.stat.decided(c.reason)
+		if c.state != nil {
+			c.state.session.record(c.decision)
+		}
+		c.ctx = ctx
+		if f := c.db.options.Hooks.OnDecision; f != nil {
+			c.ctx = f(ctx, c.decision)
+		}
+		c.node.inFlight.Add(1)
+		conn, err := c.node.pool.Acquire(c.ctx)
+		if err == nil {
+			c.conn = conn
+			return nil
+		}
+		c.leave()
+		again, err := c.judge(err, attempt{})
+		if !again {
+			return err
+		}
+	}
+}
+
+// writes reports whether the attempt may have written.
+func (c *call) writes() bool { return c.req.Write != route.ReasonNone && !c.begin }
+
+// arm makes the attempt's write be stamped with its position, when there is a
+// session to carry it.
+func (c *call) arm(m stamp.Mode) {
+	c.stamp = nil
+	if c.state == nil || !c.writes() {
+		return
+	}
+	if s := stamper(c.conn); s != nil {
+		s.Arm(m)
+		c.stamp = s
+	}
+}
+
+func stamper(conn *pgxpool.Conn) *stamp.Conn {
+	s, _ := conn.Conn().PgConn().Conn().(*stamp.Conn)
+	return s
+}
+
+// done ends an attempt that ended with err: it gives the connection back and
+// notes what was written or read. again says to make another attempt; else the
+// error it returns is the caller's.
+func (c *call) done(err error) (again bool, _ error) {
+	broken := c.conn.Conn().IsClosed()
+	c.note()
+	c.conn.Release()
+	c.conn = nil
+	c.leave()
+	if err == nil {
+		c.result(nil, false)
+		return false, nil
+	}
+	return c.judge(err, attempt{sent: true, broken: broken})
+}
+
+// note keeps what the attempt means for later reads.
+func (c *call) note() {
+	i := c.node.index
+	switch {
+	case c.writes():
+		c.db.wrote(c.state, c.stamp, &c.view.Nodes[i])
+	case c.state != nil && c.view.Nodes[i].Role == topology.Replica:
+		c.state.read(i, c.view, c.req.Level)
+	}
+}
+
+// wrote notes that a write on n has returned. A failed one counts too: what
+// failed may have been no more than the answer.
+func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node) {
+	count := db.writes.Add(1)
+	if st == nil {
+		return
+	}
+	if s != nil {
+		if p, ok := stamped(s, n); ok {
+			st.raise(p, 0)
+			return
+		}
+	}
+	// The position is not known. A sample of the primary taken from now on
+	// covers it; until there is one, the session's reads go to the primary.
+	st.raise(topology.Position{}, count)
+}
+
+// stamped returns the position that s got for a write on n. A connection leads
+// to one run of a server, and a server that accepts writes stays on its
+// timeline for as long as it runs.
+func stamped(s *stamp.Conn, n *topology.Node) (topology.Position, bool) {
+	text, ok := s.Take()
+	if !ok || n.Role != topology.Primary {
+		return topology.Position{}, false
+	}
+	lsn, err := topology.ParseLSN(text)
+	if err != nil {
+		return topology.Position{}, false
+	}
+	return topology.Position{Timeline: n.Position.Timeline, LSN: n.Geometry.Normalize(lsn)}, true
+}
+
+// leave ends the attempt's claim on its node.
+func (c *call) leave() {
+	c.node.inFlight.Add(-1)
+	if c.spilled {
+		<-c.db.spill
+		c.spilled = false
+	}
+}
+
+func (c *call) result(err error, again bool) {
+	if f := c.db.options.Hooks.OnResult; f != nil {
+		f(c.ctx, c.decision, err, again)
+	}
+}
+
+// judge decides what the failure of an attempt means.
+func (c *call) judge(err error, a attempt) (again bool, _ error) {
+	a.write, a.handed = c.writes(), c.handed
+	a.replica = c.view.Nodes[c.node.index].Role == topology.Replica
+	v := judge(c.ctx.Err(), err, a)
+	if v.suspect {
+		c.db.watch.Kick(1 << uint(c.node.index))
+	}
+	if c.req.Target == route.ToNode && v.next != outcomeUnknown {
+		v.next = giveUp
+	}
+	switch v.next {
+	case outcomeUnknown:
+		c.db.stat.unknown.Add(1)
+		err = &OutcomeUnknownError{Node: c.node.name, Err: err}
+	case onPrimary:
+		if c.sql != "" {
+			c.db.kinds.Learn(c.sql, sqlkind.Write, "refused by a standby")
+		}
+		c.req.Write = route.Refused
+	case elsewhere:
+		c.req.Tried |= 1 << uint(c.node.index)
+		c.refused, c.failures = v.refused, c.failures+1
+	}
+	again = v.next == elsewhere || v.next == onPrimary
+	if again {
+		c.db.stat.retries.Add(1)
+	}
+	c.failedAt, c.lastErr = c.db.watch.Now(), err
+	c.result(err, again)
+	return again, err
+}

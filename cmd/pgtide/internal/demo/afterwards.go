@@ -1,0 +1,54 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgtide/pgtide/cmd/pgtide/internal/service"
+	"github.com/pgtide/pgtide/lab"
+)
+
+// rejoin makes replicas of all nodes that do not follow the new primary: the
+// old one, and a replica that had received more than the promoted one.
+func (d *Demo) rejoin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it takes too long"))
+	defer cancel()
+	status, err := d.cluster.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the cluster's status: %w", err)
+	}
+	primary := d.cluster.Primary().Name()
+	for _, s := range status.Nodes {
+		if s.Name == primary || s.Role == lab.RoleReplica && s.Streaming {
+			continue
+		}
+		node, err := d.cluster.Node(s.Name)
+		if err != nil {
+			return err
+		}
+		if err := node.Rejoin(ctx); err != nil {
+			return fmt.Errorf("rejoin %s: %w", s.Name, err)
+		}
+		d.story.say("%s has rejoined as a replica", s.Name)
+	}
+	if d.slow.Name() == primary {
+		return nil
+	}
+	return d.slow.SetApplyDelay(ctx, d.options.Delay)
+}
+
+// invite tells what to do with the running service.
+func (d *Demo) invite() {
+	url := d.api.url + service.Path
+	d.story.title(`The service goes on at %[1]s; %[2]s is still %[3]s late. Try, in another terminal:
+
+  curl -i -c jar -b jar -d '{"text":"hi"}' %[1]s
+  curl -i -c jar -b jar '%[1]s?limit=3'          # your message is there, X-Served-By says from where
+  curl -i '%[1]s?limit=3'                        # without the cookie it may be that it is not
+  curl -X PUT -d '{"text":"ho"}' %[1]s/ID
+  curl -X DELETE %[1]s/ID
+
+Ctrl-C ends it and removes everything.`, url, d.slow.Name(), seconds(d.options.Delay))
+}

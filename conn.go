@@ -1,0 +1,159 @@
+package pgtide
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// Acquire takes a connection out of the pool of one node: the primary, unless
+// ctx says [OnReplica] or [OnNode]. The connection stays on its node. It must
+// be given back with [Conn.Release].
+func (db *DB) Acquire(ctx context.Context) (*Conn, error) {
+	c := db.newCall(ctx, route.Transaction)
+	c.begin = true
+	if err := c.acquire(ctx); err != nil {
+		return nil, err
+	}
+	return &Conn{call: &c}, nil
+}
+
+// Conn is a connection to one node, out of its pool. Like a [pgxpool.Conn] it
+// is for one goroutine at a time.
+//
+// Each method's call on a primary counts as a write: reads that come later,
+// elsewhere, see what it did. What is done through [Conn.Conn] counts when the
+// connection is released.
+type Conn struct{ call *call }
+
+// Node returns the name of the node that c leads to.
+func (c *Conn) Node() string { return c.call.node.name }
+
+// Conn returns the connection itself.
+func (c *Conn) Conn() *pgx.Conn { return c.call.conn.Conn() }
+
+// Pool returns the connection as its pool gave it out. It must not be released
+// but through c.
+func (c *Conn) Pool() *pgxpool.Conn { return c.call.conn }
+
+// Release gives c back to its pool. Further calls of it do nothing.
+func (c *Conn) Release() {
+	if c.call.conn == nil {
+		return
+	}
+	c.note()
+	c.call.conn.Release()
+	c.call.conn = nil
+	c.call.leave()
+	c.call.result(nil, false)
+}
+
+// note keeps what a call on c means for later reads. The position of a write
+// is not asked for, as it might be part of a transaction: the next sample of
+// the primary covers it.
+func (c *Conn) note() {
+	k := c.call
+	n := &k.view.Nodes[k.node.index]
+	switch {
+	case n.Role == topology.Primary:
+		k.db.wrote(k.state, nil, n)
+	case k.state != nil:
+		k.state.read(k.node.index, k.view, k.req.Level)
+	}
+}
+
+// Exec runs a statement on c.
+func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	defer c.note()
+	return c.call.conn.Exec(c.call.pin(ctx), sql, args...)
+}
+
+// Query runs a statement on c and returns its rows.
+func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	rows, err := c.call.conn.Query(c.call.pin(ctx), sql, args...)
+	return &connRows{Rows: rows, conn: c}, err
+}
+
+// QueryRow runs a statement on c that returns at most one row.
+func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, _ := c.Query(ctx, sql, args...) // its error is kept for Scan
+	return batchRow{rows}
+}
+
+// SendBatch sends all statements of b at once.
+func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return &connBatch{BatchResults: c.call.conn.SendBatch(c.call.pin(ctx), b), conn: c}
+}
+
+// CopyFrom copies rows into a table.
+func (c *Conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
+	defer c.note()
+	return c.call.conn.CopyFrom(c.call.pin(ctx), table, columns, rowSrc)
+}
+
+// Begin starts a transaction on c.
+func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) {
+	return c.BeginTx(ctx, pgx.TxOptions{})
+}
+
+// BeginTx starts a transaction on c.
+func (c *Conn) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
+	t, err := c.call.conn.BeginTx(c.call.pin(ctx), o)
+	if err != nil {
+		return nil, err
+	}
+	return &connTx{Tx: t, conn: c}, nil
+}
+
+// Ping asks the server for a sign of life.
+func (c *Conn) Ping(ctx context.Context) error { return c.call.conn.Ping(ctx) }
+
+// connRows note the end of a statement on a connection.
+type connRows struct {
+	pgx.Rows
+	conn *Conn
+}
+
+// Next implements [pgx.Rows].
+func (r *connRows) Next() bool {
+	ok := r.Rows.Next()
+	if !ok {
+		r.conn.note()
+	}
+	return ok
+}
+
+// Close implements [pgx.Rows].
+func (r *connRows) Close() {
+	r.Rows.Close()
+	r.conn.note()
+}
+
+// connBatch notes the end of a batch on a connection.
+type connBatch struct {
+	pgx.BatchResults
+	conn *Conn
+}
+
+// Close implements [pgx.BatchResults].
+func (b *connBatch) Close() error {
+	defer b.conn.note()
+	return b.BatchResults.Close()
+}
+
+// connTx notes the end of a transaction on a connection.
+type connTx struct {
+	pgx.Tx
+	conn *Conn
+}
+
+// Commit implements [pgx.Tx].
+func (t *connTx) Commit(ctx context.Context) error {
+	defer t.conn.note()
+	return t.Tx.Commit(ctx)
+}

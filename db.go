@@ -1,0 +1,272 @@
+package pgtide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgtide/pgtide/internal/sqlkind"
+	"github.com/pgtide/pgtide/internal/stamp"
+	"github.com/pgtide/pgtide/internal/topology"
+	"github.com/pgtide/pgtide/internal/watch"
+)
+
+// DB is a pool over all nodes of a cluster. Its methods are those of a
+// [pgxpool.Pool], and like a pool it is safe for concurrent use.
+type DB struct {
+	options Options
+	nodes   []*node
+	watch   *watch.Watcher
+	kinds   sqlkind.Cache
+	// writes counts the calls that may have written and have returned.
+	writes atomic.Uint64
+	queued atomic.Int64  // calls that wait for a primary
+	spill  chan struct{} // places for reads at the primary because replicas lag; nil sets no limit
+	closed atomic.Bool
+	stat   counters
+}
+
+// node is a server and the pool of connections to it.
+type node struct {
+	index    int
+	name     string
+	hash     uint32
+	pool     *pgxpool.Pool
+	inFlight atomic.Int64
+}
+
+// Open connects to the nodes that o names and learns their roles. It returns
+// once every node has answered or was found down, and one of them is the
+// primary; it waits for a primary until ctx ends, and at most
+// [Options.FailoverWait].
+//
+// A replica that is down does not keep Open from returning: it is used as soon
+// as it answers. What waiting cannot mend does: a wrong password, a database
+// or parameter that does not exist, nodes of two clusters.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	configs, err := o.configs()
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{options: o}
+	watched := make([]watch.Node, len(configs))
+	for i, c := range configs {
+		n, err := db.newNode(i, c)
+		if err != nil {
+			db.closePools()
+			return nil, err
+		}
+		db.nodes = append(db.nodes, n)
+		// Not the pool's own copy: hooks of the pool are not for the watcher.
+		watched[i] = watch.Node{Name: c.name, Config: n.pool.Config().ConnConfig}
+		watched[i].Config.AfterNetConnect = nil
+	}
+	db.spill = newSpill(o.SpillLimit, db.nodes)
+	db.watch = watch.Start(watch.Options{
+		Nodes:    watched,
+		Interval: o.ProbeInterval,
+		Timeout:  o.ProbeTimeout,
+		Writes:   db.writes.Load,
+		OnView:   db.viewed,
+	})
+	if err := db.ready(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func newSpill(limit int, nodes []*node) chan struct{} {
+	if limit == 0 {
+		limit = max(1, int(nodes[0].pool.Config().MaxConns)/2)
+	}
+	if limit < 0 {
+		return nil
+	}
+	return make(chan struct{}, limit)
+}
+
+func (db *DB) newNode(i int, c nodeConfig) (*node, error) {
+	if f := db.options.Configure; f != nil {
+		if err := f(c.name, c.pool); err != nil {
+			return nil, fmt.Errorf("configure node %q: %w", c.name, err)
+		}
+	}
+	wrap := c.pool.ConnConfig.AfterNetConnect
+	c.pool.ConnConfig.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		if wrap != nil {
+			var err error
+			if conn, err = wrap(ctx, config, conn); err != nil {
+				return nil, err
+			}
+		}
+		return stamp.Wrap(conn), nil
+	}
+	greet := c.pool.AfterConnect
+	c.pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := db.recognise(ctx, i, conn); err != nil {
+			return err
+		}
+		if greet != nil {
+			return greet(ctx, conn)
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), c.pool)
+	if err != nil {
+		return nil, fmt.Errorf("node %q: %w", c.name, err)
+	}
+	return &node{index: i, name: c.name, hash: hashName(c.name), pool: pool}, nil
+}
+
+// errRestarted means that a connection reached another run of the server than
+// the one that was watched: what is known of the node does not hold for it.
+var errRestarted = errors.New("the server was restarted since it was last looked at")
+
+// recognise makes sure that a new connection leads to the very server run whose
+// position is known: a replica that has restarted may show less than it did.
+func (db *DB) recognise(ctx context.Context, i int, conn *pgx.Conn) error {
+	var incarnation int64
+	err := conn.QueryRow(ctx, "select (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint",
+		pgx.QueryExecModeSimpleProtocol).Scan(&incarnation)
+	if err != nil {
+		return err
+	}
+	if n := &db.watch.View().Nodes[i]; n.Incarnation != incarnation {
+		db.watch.Kick(1 << uint(i))
+		return fmt.Errorf("node %q: %w", n.Name, errRestarted)
+	}
+	return nil
+}
+
+// ready waits until db can be used, or says why it cannot.
+func (db *DB) ready(ctx context.Context) error {
+	began := time.Now()
+	wait, cancel := context.WithTimeoutCause(ctx, max(db.options.FailoverWait, db.options.ProbeTimeout), errors.New("waited long enough"))
+	defer cancel()
+	db.watch.Attend(^uint64(0))
+	defer db.watch.Leave(^uint64(0))
+	for {
+		changed := db.watch.Changed()
+		v := db.watch.View()
+		if done, err := readiness(v); done || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-wait.Done():
+			return unready(v, time.Since(began))
+		}
+	}
+}
+
+// readiness says whether v is good enough to begin with, and what in it no
+// waiting can mend.
+func readiness(v *topology.View) (bool, error) {
+	seen := true
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		switch {
+		case n.State == topology.Unseen:
+			seen = false
+		case n.State == topology.Foreign:
+			return false, fmt.Errorf("%w: all nodes must be one primary and its replicas", n.Err)
+		case n.State == topology.Down:
+			if mend := mend(n.Err); mend != "" {
+				return false, fmt.Errorf("%w: %s", n.Err, mend)
+			}
+		}
+	}
+	return seen && v.Primary != topology.NoNode, nil
+}
+
+// mend says what to do about an error that stays until somebody does it.
+func mend(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return ""
+	}
+	switch pg.Code {
+	case "28P01", "28000":
+		return "check the user and password in its DSN, and pg_hba.conf on the server"
+	case "3D000":
+		return "create the database, or name another in its DSN"
+	case "42704", "22023":
+		return "take the unknown or wrong parameter out of its DSN"
+	case "42501":
+		return "let the role execute the function"
+	}
+	return ""
+}
+
+// unready tells what is wrong with each node.
+func unready(v *topology.View, waited time.Duration) error {
+	if v.SplitBrain {
+		return fmt.Errorf("%w: stop one of them", ErrSplitBrain)
+	}
+	errs := []error{fmt.Errorf("%w after %v: check that the servers run and can be reached", ErrNoPrimary, waited.Round(time.Millisecond))}
+	for i := range v.Nodes {
+		switch n := &v.Nodes[i]; n.State {
+		case topology.Up:
+			errs = append(errs, fmt.Errorf("node %q is a %s", n.Name, n.Role))
+		case topology.Unseen:
+			errs = append(errs, fmt.Errorf("node %q has not answered", n.Name))
+		default:
+			errs = append(errs, n.Err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// viewed acts on what a new view changed. Connections made to a node in
+// another role or run are closed: the pool would keep them for an hour.
+func (db *DB) viewed(old, v *topology.View) {
+	for i := range v.Nodes {
+		a, b := &old.Nodes[i], &v.Nodes[i]
+		if a.Incarnation != b.Incarnation && a.Incarnation != 0 || a.Role != b.Role && a.Role != topology.RoleUnknown {
+			db.nodes[i].pool.Reset()
+		}
+		if f := db.options.Hooks.OnNode; f != nil && (a.Role != b.Role || a.State != b.State) {
+			f(nodeStatus(old, i, b.Observed), nodeStatus(v, i, b.Observed))
+		}
+	}
+	if f := db.options.Hooks.OnPrimary; f != nil && (old.Primary != v.Primary || old.SplitBrain != v.SplitBrain) {
+		f(nodeName(old, old.Primary), nodeName(v, v.Primary), v.SplitBrain)
+	}
+}
+
+func nodeName(v *topology.View, i int) string {
+	if i == topology.NoNode {
+		return ""
+	}
+	return v.Nodes[i].Name
+}
+
+// Close closes all connections. It waits until those that are in use have been
+// given back, as a pool does.
+func (db *DB) Close() {
+	if db.closed.Swap(true) {
+		return
+	}
+	if db.watch != nil {
+		db.watch.Close()
+	}
+	db.closePools()
+}
+
+func (db *DB) closePools() {
+	for _, n := range db.nodes {
+		n.pool.Close()
+	}
+}

@@ -1,0 +1,238 @@
+package sqlkind
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// DefaultTexts is how many texts a Cache keeps unless told otherwise.
+	DefaultTexts = 8192
+
+	// longestText is the length in bytes beyond which a Cache keeps a digest in
+	// place of the text.
+	longestText = 64 << 10
+
+	// generationBytes bounds the text that one of the two generations keeps.
+	generationBytes = 16 << 20
+
+	// probes bounds a lookup. Texts that collide beyond it take turns in a slot.
+	probes = 16
+)
+
+// Cache remembers verdicts by text. It keeps a bounded number of texts and at
+// most 32 MiB of them, by reference to the caller's strings; of a text over
+// 64 KiB it keeps a digest alone. A hit takes no lock and allocates nothing
+// (but for that digest), and takes the same time for a text of any length when
+// it is the very string that was seen before.
+//
+// Verdicts live in two generations. A full one makes room for the next, which
+// takes over every text that is asked for again. What was learned is carried
+// over unasked, up to a quarter of the room, and is lost last.
+//
+// The zero value is a cache of DefaultTexts. All methods are safe for concurrent
+// use. A Cache must not be copied after first use.
+type Cache struct {
+	state atomic.Pointer[generations]
+
+	mu    sync.Mutex // guards every change, and texts
+	texts int
+}
+
+// NewCache returns a cache that keeps up to texts texts. Zero or less means
+// DefaultTexts.
+func NewCache(texts int) *Cache { return &Cache{texts: texts} }
+
+// generations is the pair in use; old is nil until the first one was full.
+type generations struct{ young, old *generation }
+
+// generation is a hash table that only grows. Readers need no lock: a slot goes
+// from nil to an entry, and from then on holds some entry.
+type generation struct {
+	slots []atomic.Pointer[entry]
+	room  int // entries and bytes that still fit; guarded by Cache.mu
+	bytes int
+}
+
+// entry is one text and what it is. It never changes.
+type entry struct {
+	hash    uint64
+	text    string
+	verdict Verdict
+	learned bool
+}
+
+// seed and second make the hashes of this process differ from any other's.
+var seed, second = maphash.MakeSeed(), maphash.MakeSeed()
+
+// Classify returns what Learn was told of sql, else what [Classify] says.
+func (c *Cache) Classify(sql string) Verdict {
+	text := sql
+	if len(sql) > longestText {
+		text = digest(sql)
+	}
+	hash := sample(text)
+	var e *entry
+	if state := c.state.Load(); state != nil {
+		if e = state.young.find(hash, text); e != nil {
+			return e.verdict
+		}
+		e = state.old.find(hash, text)
+	}
+	if e == nil {
+		e = &entry{hash: hash, text: text, verdict: Classify(sql)}
+	}
+	return c.put(e).verdict
+}
+
+// Learn makes Classify return kind and reason for exactly this text from now on.
+// A caller uses it when a server has shown what the text alone could not, such
+// as a replica that refused a Read. It is for a Write or a Session; to learn a
+// Read takes the responsibility for it.
+func (c *Cache) Learn(sql string, kind Kind, reason string) {
+	if len(sql) > longestText {
+		sql = digest(sql)
+	}
+	c.put(&entry{sample(sql), sql, Verdict{kind, reason}, true})
+}
+
+// put adds e to the young generation and returns the entry that holds for its
+// text: e, unless one was there already and e is not learned.
+func (c *Cache) put(e *entry) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := c.state.Load()
+	if state == nil {
+		state = &generations{young: newGeneration(c.limit())}
+		c.state.Store(state)
+	}
+	// Between the caller's look and the lock a refusal may have been learned. The
+	// young generation knows by itself.
+	if found := state.old.find(e.hash, e.text); found != nil && found.learned && !e.learned {
+		e = found
+	}
+	if state.young.full() {
+		state = c.turn(state)
+	}
+	return state.young.put(e)
+}
+
+// limit is how many entries a generation holds.
+func (c *Cache) limit() int {
+	if c.texts <= 0 {
+		return DefaultTexts / 2
+	}
+	return max(1, c.texts/2)
+}
+
+// turn makes the young generation the old one. What was learned moves on, the
+// latest first.
+func (c *Cache) turn(state *generations) *generations {
+	next := &generations{young: newGeneration(c.limit()), old: state.young}
+	room, bytes := next.young.room*3/4, next.young.bytes*3/4
+	for _, g := range []*generation{state.young, state.old} {
+		if g == nil {
+			continue
+		}
+		for i := range g.slots {
+			if next.young.room <= room || next.young.bytes <= bytes {
+				break
+			}
+			e := g.slots[i].Load()
+			if e != nil && e.learned && next.young.find(e.hash, e.text) == nil {
+				next.young.put(e)
+			}
+		}
+	}
+	c.state.Store(next)
+	return next
+}
+
+func newGeneration(limit int) *generation {
+	size := probes
+	for size < 2*limit {
+		size *= 2
+	}
+	return &generation{slots: make([]atomic.Pointer[entry], size), room: limit, bytes: generationBytes}
+}
+
+func (g *generation) full() bool { return g.room <= 0 || g.bytes <= 0 }
+
+// find returns the entry of a text, or nil. A nil generation has none.
+func (g *generation) find(hash uint64, text string) *entry {
+	if g == nil {
+		return nil
+	}
+	mask := uint64(len(g.slots) - 1)
+	for i := range uint64(probes) {
+		e := g.slots[(hash+i)&mask].Load()
+		if e == nil {
+			return nil
+		}
+		if e.hash == hash && e.text == text {
+			return e
+		}
+	}
+	return nil
+}
+
+// put stores e and returns it, or the entry already there if e is not learned.
+// Cache.mu is held.
+func (g *generation) put(e *entry) *entry {
+	mask := uint64(len(g.slots) - 1)
+	slot := &g.slots[e.hash&mask]
+	for i := range uint64(probes) {
+		s := &g.slots[(e.hash+i)&mask]
+		found := s.Load()
+		if found == nil {
+			g.room--
+			slot = s
+			break
+		}
+		if found.hash == e.hash && found.text == e.text {
+			if !e.learned {
+				return found
+			}
+			slot = s
+			break
+		}
+	}
+	if displaced := slot.Load(); displaced != nil {
+		if displaced.learned && !e.learned {
+			return e // not worth it
+		}
+		g.bytes += len(displaced.text)
+	}
+	g.bytes -= len(e.text)
+	slot.Store(e)
+	return e
+}
+
+// sample hashes a text by its length and, where it is long, by four pieces of
+// it, so that no text takes longer than a short one. Texts that differ elsewhere
+// collide and are told apart by comparison.
+func sample(text string) uint64 {
+	const piece = 32
+	n := len(text)
+	if n <= 4*piece {
+		return maphash.String(seed, text)
+	}
+	// The end counts most: conditions stand there.
+	hash := uint64(n)
+	for _, at := range [...]int{0, n / 3, 2 * n / 3, n - piece} {
+		hash = hash*0x9e3779b97f4a7c15 ^ maphash.String(seed, text[at:at+piece])
+	}
+	return hash
+}
+
+// digest stands for a text too long to keep. No text of a statement equals one:
+// it begins with a NUL byte.
+func digest(text string) string {
+	var b [25]byte
+	binary.LittleEndian.PutUint64(b[1:], uint64(len(text)))
+	binary.LittleEndian.PutUint64(b[9:], maphash.String(seed, text))
+	binary.LittleEndian.PutUint64(b[17:], maphash.String(second, text))
+	return string(b[:])
+}

@@ -1,0 +1,116 @@
+package topology
+
+import "time"
+
+// Role is what a node does in its cluster, as the node itself last said.
+type Role uint8
+
+const (
+	RoleUnknown Role = iota
+	Primary          // out of recovery: accepts writes
+	Replica          // a physical standby
+)
+
+// String returns the role in lower case.
+func (r Role) String() string {
+	switch r {
+	case Primary:
+		return "primary"
+	case Replica:
+		return "replica"
+	}
+	return "unknown"
+}
+
+// State is whether a node can be used at all.
+type State uint8
+
+const (
+	Unseen  State = iota // no probe has answered yet
+	Up                   // the last probe answered
+	Down                 // the last probe did not
+	Foreign              // it belongs to another cluster and is never used
+)
+
+// String returns the state in lower case.
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Down:
+		return "down"
+	case Foreign:
+		return "foreign"
+	}
+	return "unseen"
+}
+
+// Node is what is known of one server. Times are monotonic offsets on the
+// clock of whoever made the observations.
+type Node struct {
+	Name  string
+	State State
+	Role  Role
+	// Position is the replay position of a replica, the insert position of a
+	// primary.
+	Position Position
+	// Receive is how far a replica has received the log, replayed or not.
+	Receive LSN
+	Paused  bool // replay is paused
+	// Incarnation tells two runs of the server apart. Within one, the position
+	// never goes back; a restarted replica may show less than it did before.
+	Incarnation int64
+	SystemID    uint64
+	Version     int // as server_version_num: 150018 is 15.18
+	Geometry    Geometry
+
+	// Observed is when the last probe that answered was started; all fields
+	// above were true at some time after it.
+	Observed time.Duration
+	// Fresh is a time at which the primary had nothing that this node lacks.
+	// It is meaningful only when FreshKnown is set.
+	Fresh      time.Duration
+	FreshKnown bool
+	// Delay is a lower bound on how long the node lately took to replay what
+	// the primary had: the estimate used to decide whether to wait for it.
+	Delay time.Duration
+	// Err is why the node is Down or Foreign.
+	Err error
+}
+
+// Staleness bounds how old the node's data is at time now. It is not known
+// for a replica that was never compared with a primary.
+func (n *Node) Staleness(now time.Duration) (d time.Duration, known bool) {
+	if n.State != Up {
+		return 0, false
+	}
+	if n.Role == Primary {
+		return 0, true
+	}
+	return now - n.Fresh, n.FreshKnown
+}
+
+// Observation is what one probe of one node saw, all of it from one query.
+type Observation struct {
+	Node int
+	// Start is when the probe was sent: what it reports was true later.
+	Start time.Duration
+	// Err is set when the probe did not answer; the fields below are then empty.
+	Err error
+
+	SystemID    uint64
+	Incarnation int64
+	Role        Role
+	// Position has its LSN normalised, see [Geometry.Normalize]. The timeline of
+	// a replica may be older than the one it follows, never newer.
+	Position Position
+	Receive  LSN
+	// RecoveryEnd is where the recovery of a primary ended: after a promotion
+	// the position at which its timeline began. Zero when unknown.
+	RecoveryEnd LSN
+	Paused      bool
+	Version     int
+	Geometry    Geometry
+	// Writes is the write counter as it stood before the probe was sent.
+	Writes uint64
+}

@@ -1,0 +1,205 @@
+package topology
+
+import (
+	"fmt"
+	"time"
+)
+
+// Tracker folds observations into views. It must be used by one goroutine at a
+// time; the views it returns may be shared freely.
+type Tracker struct {
+	interval time.Duration
+	view     View
+	ring     ring
+	targets  []target
+}
+
+// target is a position of the primary that a replica is timed against.
+type target struct {
+	sample sample
+	set    bool
+	behind time.Duration // how long after the sample the replica still lacked it
+	// passed is the newest sample there was when the replica was last observed.
+	passed LSN
+}
+
+// NewTracker returns a Tracker for nodes of these names. interval is the time
+// between two probes of a node when nobody waits.
+func NewTracker(names []string, interval time.Duration) *Tracker {
+	t := &Tracker{interval: interval, targets: make([]target, len(names))}
+	t.view.Primary = NoNode
+	for _, name := range names {
+		t.view.Nodes = append(t.view.Nodes, Node{Name: name})
+	}
+	return t
+}
+
+// View returns the newest view.
+func (t *Tracker) View() *View {
+	v := t.view
+	v.Nodes = append([]Node(nil), t.view.Nodes...)
+	return &v
+}
+
+// Observe takes in o and returns the view that follows from it.
+func (t *Tracker) Observe(o Observation) *View {
+	t.view.Seq++
+	n := &t.view.Nodes[o.Node]
+	switch {
+	case o.Err != nil:
+		n.State, n.Err = Down, o.Err
+	case t.foreign(o):
+		n.State, n.Role, n.SystemID = Foreign, RoleUnknown, o.SystemID
+		n.Err = fmt.Errorf("node %q belongs to another cluster: its system identifier is %d, that of the others is %d",
+			n.Name, o.SystemID, t.view.SystemID)
+	default:
+		t.answered(n, o)
+	}
+	t.electPrimary()
+	if o.Err == nil && o.Node == t.view.Primary {
+		t.sampled(o)
+	}
+	t.refresh(o)
+	return t.View()
+}
+
+func (t *Tracker) foreign(o Observation) bool {
+	if o.SystemID == 0 {
+		return false // the role may not ask; nothing is known against it
+	}
+	if t.view.SystemID == 0 {
+		t.view.SystemID = o.SystemID
+	}
+	return o.SystemID != t.view.SystemID
+}
+
+// answered stores what a probe of a node of this cluster reported.
+func (t *Tracker) answered(n *Node, o Observation) {
+	same := n.Incarnation == o.Incarnation
+	if o.Role == Replica && n.Role == Replica && o.Position.LSN < n.Position.LSN {
+		// The server recovered from a crash of one of its processes: it does not
+		// restart for that, and replays again from its last restart point.
+		same = false
+	}
+	if o.Role == Replica && same && n.Role == Replica && o.Position.Timeline < n.Position.Timeline {
+		// A replica whose link is cut no longer says which timeline it follows.
+		// Within one incarnation it never leaves a timeline for an older one.
+		o.Position.Timeline = n.Position.Timeline
+	}
+	if o.Role == Primary && same && n.Role == Replica && o.RecoveryEnd != 0 && o.Position.Timeline == n.Position.Timeline+1 {
+		// The node may have followed other promotions since it was last seen, and
+		// to know which timeline it left there must be only one that it can be.
+		t.view.History = t.view.History.With(Switch{
+			From: n.Position.Timeline, To: o.Position.Timeline, At: o.RecoveryEnd, After: n.Observed,
+		})
+	}
+	if !same || n.Role != o.Role {
+		t.targets[o.Node] = target{}
+		n.Delay, n.FreshKnown = 0, false
+	}
+	n.State, n.Err = Up, nil
+	n.Role, n.Position, n.Receive, n.Paused = o.Role, o.Position, o.Receive, o.Paused
+	n.Incarnation, n.SystemID, n.Version, n.Geometry = o.Incarnation, o.SystemID, o.Version, o.Geometry
+	n.Observed = o.Start
+	t.view.Timeline = max(t.view.Timeline, o.Position.Timeline)
+}
+
+// electPrimary finds the one node that may be written to. A node on an older
+// timeline than the newest ever seen was left behind by a promotion: writing
+// to it would be losing the write.
+func (t *Tracker) electPrimary() {
+	t.view.Primary, t.view.SplitBrain = NoNode, false
+	for i := range t.view.Nodes {
+		n := &t.view.Nodes[i]
+		if n.State != Up || n.Role != Primary || n.Position.Timeline != t.view.Timeline {
+			continue
+		}
+		if t.view.Primary != NoNode || t.view.SplitBrain {
+			t.view.Primary, t.view.SplitBrain = NoNode, true
+			continue
+		}
+		t.view.Primary = i
+	}
+}
+
+// sampled records the primary's position.
+func (t *Tracker) sampled(o Observation) {
+	if old := t.ring.timeline; old != o.Position.Timeline {
+		end, ancestor, known := t.view.History.end(old, o.Position.Timeline)
+		since := t.view.History.since(old, o.Position.Timeline)
+		t.ring.follow(o.Position.Timeline, end, since, known && ancestor && old != 0)
+		t.view.Floor = Floor{}
+		// What was fresh by the old primary's log is measured by the new one's.
+		for i := range t.view.Nodes {
+			t.view.Nodes[i].FreshKnown, t.targets[i] = false, target{passed: t.ring.newest()}
+		}
+	}
+	t.ring.add(o.Start, o.Position, t.interval/2)
+	t.view.Newest, t.view.NewestAt = o.Position, o.Start
+	if f := &t.view.Floor; f.Position.IsZero() || o.Writes > f.Writes {
+		*f = Floor{Writes: o.Writes, Position: o.Position}
+	}
+}
+
+// refresh brings the staleness of replicas up to date: of all after a sample
+// of the primary, else of the one observed.
+func (t *Tracker) refresh(o Observation) {
+	for i := range t.view.Nodes {
+		if i == o.Node || o.Node == t.view.Primary {
+			t.age(i, &t.view.Nodes[i])
+		}
+	}
+	if n := &t.view.Nodes[o.Node]; o.Err == nil && n.State == Up && n.Role == Replica {
+		t.timeReplay(o.Node, n)
+	}
+}
+
+// age matches a replica's position with the newest sample it covers.
+func (t *Tracker) age(i int, n *Node) {
+	if n.State != Up || n.Role != Replica {
+		n.FreshKnown = false
+		return
+	}
+	if n.Position.Timeline != t.ring.timeline &&
+		t.view.History.Reaches(n.Position, Position{t.ring.timeline, n.Position.LSN}) != Satisfied {
+		n.FreshKnown = false // its log is not the primary's log
+		return
+	}
+	at, ok := t.ring.covered(n.Position.LSN)
+	if !ok {
+		n.FreshKnown = false
+		return
+	}
+	// The replica only gains data within an incarnation, so what was proven
+	// before stays proven.
+	if !n.FreshKnown || at > n.Fresh {
+		n.Fresh, n.FreshKnown = at, true
+	}
+}
+
+// timeReplay measures how long replay takes: from a sample of the primary to the
+// last moment the replica was seen without it. That is a lower bound whatever
+// the probe interval, and zero for a replica that is never seen behind.
+func (t *Tracker) timeReplay(i int, n *Node) {
+	g, newest := &t.targets[i], t.ring.newest()
+	if g.set && n.Position.LSN >= g.sample.lsn {
+		n.Delay = g.behind
+		*g = target{passed: newest}
+	}
+	if !g.set {
+		s, ok := t.ring.after(n.Position.LSN)
+		if !ok {
+			if newest > g.passed {
+				n.Delay = 0 // it has the newest sample and was never seen without it
+			}
+			g.passed = newest
+			return
+		}
+		*g = target{sample: s, set: true}
+	}
+	g.passed = newest
+	if d := n.Observed - g.sample.first; d > g.behind {
+		g.behind = d
+		n.Delay = max(n.Delay, d)
+	}
+}

@@ -1,0 +1,181 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// rush is the time between two probes of a node that somebody waits for, and
+// the least time between any two. It bounds both the cost of waiting to the
+// server and what waiting adds to a replica's own delay.
+const rush = time.Millisecond
+
+// prober looks at one node.
+type prober struct {
+	watcher *Watcher
+	index   int
+	node    Node
+	waiters atomic.Int32
+	probes  atomic.Int64
+	kicked  chan struct{}
+
+	conn     *pgx.Conn // nil when there is none
+	geometry topology.Geometry
+	systemID uint64
+}
+
+func newProber(w *Watcher, index int, n Node) *prober {
+	n.Config = n.Config.Copy()
+	n.Config.ConnectTimeout = w.options.Timeout
+	if n.Config.RuntimeParams["application_name"] == "" {
+		n.Config.RuntimeParams["application_name"] = "pgtide watch"
+	}
+	return &prober{watcher: w, index: index, node: n, kicked: make(chan struct{}, 1)}
+}
+
+func (p *prober) wake() {
+	select {
+	case p.kicked <- struct{}{}:
+	default: // a probe is already due
+	}
+}
+
+func (p *prober) run(ctx context.Context) {
+	defer p.disconnect()
+	for ctx.Err() == nil {
+		began := time.Now()
+		o := p.probe(ctx)
+		if ctx.Err() != nil {
+			return // a probe cut short by Close says nothing of the node
+		}
+		p.watcher.observe(o)
+		p.rest(ctx, began)
+	}
+}
+
+// rest waits until the next probe is due, the last one having been sent at
+// began.
+func (p *prober) rest(ctx context.Context, began time.Time) {
+	pause := p.watcher.options.Interval
+	if p.waiters.Load() > 0 {
+		pause = rush
+	}
+	timer := time.NewTimer(time.Until(began.Add(pause)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-p.kicked:
+		if d := time.Until(began.Add(rush)); d > 0 {
+			timer.Reset(d)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+func (p *prober) probe(ctx context.Context) topology.Observation {
+	p.probes.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, p.watcher.options.Timeout)
+	defer cancel()
+	o := topology.Observation{
+		Node:   p.index,
+		Writes: p.watcher.options.Writes(),
+		Start:  p.watcher.Now(),
+	}
+	if err := p.look(ctx, &o); err != nil {
+		p.disconnect()
+		return topology.Observation{Node: p.index, Start: o.Start, Err: fmt.Errorf("probe node %q: %w", p.node.Name, err)}
+	}
+	return o
+}
+
+// look fills in o. Connecting takes a while, and a position is only worth as
+// much as the time before which it was surely asked for: so a new connection
+// is made and made known before o's clock starts.
+func (p *prober) look(ctx context.Context, o *topology.Observation) error {
+	if p.conn == nil {
+		if err := p.connect(ctx); err != nil {
+			return err
+		}
+		o.Writes, o.Start = p.watcher.options.Writes(), p.watcher.Now()
+	}
+	o.SystemID, o.Geometry = p.systemID, p.geometry
+	var recovery bool
+	var position, receive, replayed, walFile *string
+	var timeline *int64
+	err := p.conn.QueryRow(ctx, probeQuery).Scan(&recovery, &position, &receive, &replayed, &timeline, &walFile,
+		&o.Paused, &o.Incarnation, &o.Version)
+	if err != nil {
+		return err
+	}
+	o.Role = topology.Primary
+	if recovery {
+		o.Role = topology.Replica
+	}
+	for _, f := range []struct {
+		text *string
+		lsn  *topology.LSN
+	}{{position, &o.Position.LSN}, {receive, &o.Receive}, {replayed, &o.RecoveryEnd}} {
+		if f.text == nil {
+			continue
+		}
+		if *f.lsn, err = topology.ParseLSN(*f.text); err != nil {
+			return err
+		}
+	}
+	switch {
+	case timeline != nil:
+		o.Position.Timeline = uint32(*timeline)
+	case walFile != nil && len(*walFile) == 24:
+		t, err := strconv.ParseUint((*walFile)[:8], 16, 32)
+		if err != nil {
+			return fmt.Errorf("parse WAL file name %q: %w", *walFile, err)
+		}
+		o.Position.Timeline = uint32(t)
+	}
+	if recovery {
+		o.RecoveryEnd = 0
+	} else {
+		o.Position.LSN = p.geometry.Normalize(o.Position.LSN)
+	}
+	return nil
+}
+
+func (p *prober) connect(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, p.node.Config)
+	if err != nil {
+		return err
+	}
+	p.conn = conn
+	var id string
+	var page, segment int64
+	if err := conn.QueryRow(ctx, identityQuery).Scan(&id, &page, &segment); err != nil {
+		return fmt.Errorf("ask for the system identifier: %w", err)
+	}
+	p.geometry = topology.Geometry{Page: uint64(page), Segment: uint64(segment)}
+	if p.systemID, err = strconv.ParseUint(id, 10, 64); err != nil {
+		return fmt.Errorf("parse system identifier %q: %w", id, err)
+	}
+	return nil
+}
+
+func (p *prober) disconnect() {
+	if p.conn == nil {
+		return
+	}
+	// The connection may be dead: do not wait long for a goodbye.
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_ = p.conn.Close(ctx)
+	p.conn = nil
+}

@@ -1,0 +1,238 @@
+package pgtide
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// place asks the router where the call goes, and again whenever a new view may
+// change the answer, until there is a node to go to or no use in waiting.
+func (c *call) place(ctx context.Context) error {
+	if c.req.Target == route.ToNode && c.attempt == 0 {
+		if err := c.resolve(); err != nil {
+			return err
+		}
+	}
+	w := waiter{call: c}
+	defer w.stop()
+	for {
+		changed := c.db.watch.Changed()
+		v, now := c.db.watch.View(), c.db.watch.Now()
+		if err := c.reconsider(v); err != nil {
+			return err
+		}
+		c.demand(ctx, v, now)
+		d := route.Decide(v, &c.req, load{c.db}, now)
+		switch d.Action {
+		case route.Go:
+			if !c.admit(d.Reason) {
+				// A place at the primary becomes free with the call that holds it,
+				// which need not change the view.
+				select {
+				case c.db.spill <- struct{}{}:
+					c.spilled = true
+				case <-changed:
+					continue
+				case <-ctx.Done():
+					return fmt.Errorf("%w, and %d reads are at the primary already: %w", ErrNoFreshReplica, cap(c.db.spill), context.Cause(ctx))
+				}
+			}
+			c.view, c.node, c.reason = v, c.db.nodes[d.Node], d.Reason
+			c.decision = newDecision(v, d, now)
+			c.decision.Waited = c.waited
+			return nil
+		case route.Wait:
+			if c.waitSince == 0 {
+				c.waitSince = now
+			}
+			if c.req.WaitLeft <= 0 {
+				return c.nowhere(v, d)
+			}
+			if err := w.wait(ctx, d.Watch, changed, c.req.WaitLeft); err != nil {
+				return err
+			}
+			c.req.HasWaited = true
+		default:
+			if d.Reason != route.NoPrimary {
+				return c.nowhere(v, d)
+			}
+			left, err := w.queue(now)
+			if err != nil || left <= 0 {
+				return c.nowhere(v, d)
+			}
+			if err := w.wait(ctx, d.Watch, changed, left); err != nil {
+				return fmt.Errorf("%w: %w", c.nowhere(v, d), err)
+			}
+		}
+	}
+}
+
+// resolve finds the node that the caller named.
+func (c *call) resolve() error {
+	for _, n := range c.db.nodes {
+		if n.name == c.named {
+			c.req.Node = n.index
+			return nil
+		}
+	}
+	return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, c.named, strings.Join(c.db.names(), ", "))
+}
+
+// demand fills in what changes while a call waits.
+func (c *call) demand(ctx context.Context, v *topology.View, now time.Duration) {
+	switch {
+	case c.state != nil:
+		c.state.demand(&c.req, v)
+	case c.req.Level != route.Eventual:
+		c.req.Writes = c.db.writes.Load()
+	}
+	c.req.WaitLeft = 0
+	if c.state == nil && c.req.Target != route.ToNode {
+		return // a call outside a session is not worth a wait: the primary will do
+	}
+	c.req.WaitLeft = c.db.options.WaitBudget
+	if c.waitSince != 0 {
+		c.req.WaitLeft -= now - c.waitSince
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		c.req.WaitLeft = min(c.req.WaitLeft, time.Until(deadline))
+	}
+}
+
+// backoff spaces attempts at a primary that answers the watcher and not the
+// caller.
+func backoff(failures int) time.Duration {
+	return time.Millisecond << min(failures, 7)
+}
+
+// reconsider lets the call go to a primary that failed it before, once a probe
+// sent later says that the node is well.
+func (c *call) reconsider(v *topology.View) error {
+	if v.Primary == topology.NoNode {
+		return nil
+	}
+	n, bit := &v.Nodes[v.Primary], uint64(1)<<uint(v.Primary)
+	if c.req.Tried&bit == 0 || n.Observed < c.failedAt+backoff(c.failures) {
+		return nil
+	}
+	if c.refused && c.node.index == v.Primary && c.view.Nodes[v.Primary].Incarnation == n.Incarnation {
+		// It is the primary, and it means it: default_transaction_read_only.
+		return c.lastErr
+	}
+	c.req.Tried &^= bit
+	return nil
+}
+
+// admit takes a place for a read that goes to the primary because replicas
+// lag. It reports false when there is none.
+func (c *call) admit(why route.Reason) bool {
+	if c.db.spill == nil || why != route.Lagging && why != route.TooStale {
+		return true
+	}
+	select {
+	case c.db.spill <- struct{}{}:
+		c.spilled = true
+		return true
+	default:
+		return false
+	}
+}
+
+// nowhere is the error for a call that cannot be placed.
+func (c *call) nowhere(v *topology.View, d route.Decision) error {
+	c.db.stat.decided(d.Reason)
+	if c.state != nil {
+		c.state.session.record(newDecision(v, d, 0))
+	}
+	switch d.Reason {
+	case route.SplitBrain:
+		return fmt.Errorf("%w: stop one of them", ErrSplitBrain)
+	case route.NodeDown:
+		return fmt.Errorf("%w: node %q: %w", ErrNodeDown, v.Nodes[d.Node].Name, cause(c.lastErr, v.Nodes[d.Node].Err))
+	case route.NotFresh:
+		return fmt.Errorf("%w: node %q has not caught up within %v", ErrNoFreshReplica, v.Nodes[d.Node].Name, c.db.options.WaitBudget)
+	}
+	err := ErrNoPrimary
+	if c.req.Write == route.ReasonNone {
+		err = fmt.Errorf("%w, and %w", ErrNoFreshReplica, ErrNoPrimary)
+	}
+	if c.lackSince != 0 {
+		err = fmt.Errorf("%w after waiting %v", err, (c.db.watch.Now() - c.lackSince).Round(time.Millisecond))
+	}
+	if c.lastErr != nil {
+		err = fmt.Errorf("%w: %w", err, c.lastErr)
+	}
+	return err
+}
+
+func cause(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("it does not answer")
+}
+
+// waiter holds what a call claims while it waits.
+type waiter struct {
+	call     *call
+	timer    *time.Timer
+	attended uint64
+	queued   bool
+}
+
+// wait returns when the view has changed or d is over. Meanwhile the nodes of
+// the set are probed as often as may be.
+func (w *waiter) wait(ctx context.Context, set uint64, changed <-chan struct{}, d time.Duration) error {
+	if set != w.attended {
+		w.call.db.watch.Attend(set)
+		w.call.db.watch.Leave(w.attended)
+		w.attended = set
+	}
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	began := w.call.db.watch.Now()
+	defer func() { w.call.waited += w.call.db.watch.Now() - began }()
+	select {
+	case <-changed:
+	case <-w.timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// queue takes a place among the calls that wait for a primary, and returns how
+// long the call may still wait.
+func (w *waiter) queue(now time.Duration) (time.Duration, error) {
+	c, o := w.call, &w.call.db.options
+	if c.lackSince == 0 {
+		c.lackSince = now
+	}
+	if !w.queued {
+		w.queued = true
+		if c.db.queued.Add(1) > int64(o.FailoverQueue) {
+			return 0, ErrNoPrimary
+		}
+	}
+	return o.FailoverWait - (now - c.lackSince), nil
+}
+
+func (w *waiter) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	if w.queued {
+		w.call.db.queued.Add(-1)
+	}
+	w.call.db.watch.Leave(w.attended)
+}

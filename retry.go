@@ -1,0 +1,122 @@
+package pgtide
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// attempt is what there is to know of a failed attempt.
+type attempt struct {
+	write   bool // it may have written
+	replica bool // it was made on a replica
+	sent    bool // something may have reached the server
+	broken  bool // the connection is gone
+	handed  bool // a part of the result was handed out
+}
+
+// next is what to do after a failed attempt.
+type next uint8
+
+const (
+	giveUp         next = iota // the error is the caller's
+	elsewhere                  // the same on another node
+	onPrimary                  // it is no read after all: on the primary
+	outcomeUnknown             // a write whose fate nobody knows: never again
+)
+
+// verdict is what a failed attempt means.
+type verdict struct {
+	next    next
+	suspect bool // the node may have changed: look at it now
+	refused bool // the node did not want to write
+}
+
+// The SQLSTATEs that matter here, from appendix A of the PostgreSQL manual.
+const (
+	codeFeatureNotSupported   = "0A000"
+	codeReadOnlyTransaction   = "25006"
+	codeSerializationFailure  = "40001" // on a standby: cancelled by a conflict with recovery
+	codeDeadlock              = "40P01" // on a standby also that
+	codeObjectNotInState      = "55000" // "recovery is in progress"
+	codeTooManyConnections    = "53300"
+	codeAdminShutdown         = "57P01"
+	codeCrashShutdown         = "57P02"
+	codeCannotConnectNow      = "57P03"
+	codeDatabaseDropped       = "57P04"
+	codeIdleSessionTerminated = "57P05"
+)
+
+// judge is the table of what may be done again. A write that was sent and not
+// answered is never sent twice; nothing is, once a row has been handed out.
+func judge(ctxErr, err error, a attempt) verdict {
+	var pg *pgconn.PgError
+	answered := errors.As(err, &pg)
+	switch {
+	case ctxErr != nil:
+		return verdict{}
+	case !a.sent:
+		return unsent(pg, a)
+	case a.handed && a.write && (a.broken || answered && down(pg.Code)):
+		return verdict{next: outcomeUnknown, suspect: true}
+	case a.handed:
+		return verdict{suspect: a.broken}
+	case pgconn.SafeToRetry(err):
+		return verdict{next: elsewhere, suspect: true}
+	case answered:
+		return answer(pg.Code, a)
+	case !a.broken:
+		return verdict{} // the driver's own error: an argument it could not encode
+	case a.write:
+		return verdict{next: outcomeUnknown, suspect: true}
+	}
+	return verdict{next: elsewhere, suspect: true}
+}
+
+// unsent judges a connection that could not be had. The reasons that a primary
+// gives for it, other than being down, are the caller's to know.
+func unsent(pg *pgconn.PgError, a attempt) verdict {
+	if pg == nil || down(pg.Code) {
+		return verdict{next: elsewhere, suspect: true}
+	}
+	if a.replica {
+		return verdict{next: elsewhere, suspect: pg.Code != codeTooManyConnections}
+	}
+	return verdict{}
+}
+
+func down(code string) bool {
+	switch code {
+	case codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow, codeIdleSessionTerminated:
+		return true
+	}
+	return false
+}
+
+// answer judges an error that the server itself reported.
+func answer(code string, a attempt) verdict {
+	switch code {
+	case codeReadOnlyTransaction:
+		if a.write && !a.replica {
+			return verdict{next: elsewhere, suspect: true, refused: true}
+		}
+		if a.replica {
+			return verdict{next: onPrimary}
+		}
+	case codeFeatureNotSupported, codeObjectNotInState:
+		if a.replica {
+			return verdict{next: onPrimary}
+		}
+	case codeSerializationFailure, codeDeadlock, codeDatabaseDropped:
+		if a.replica {
+			return verdict{next: elsewhere}
+		}
+	}
+	if down(code) {
+		if a.write {
+			return verdict{next: outcomeUnknown, suspect: true}
+		}
+		return verdict{next: elsewhere, suspect: true}
+	}
+	return verdict{}
+}

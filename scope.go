@@ -1,0 +1,119 @@
+package pgtide
+
+import (
+	"context"
+
+	"github.com/pgtide/pgtide/internal/route"
+)
+
+// scope is all that a context says to pgtide. It is never changed: each With
+// function makes a new one, so that leaving a scope restores the outer one
+// whatever happened inside.
+type scope struct {
+	session     *session
+	target      route.Target
+	node        string
+	consistency Consistency
+}
+
+type scopeKey struct{}
+
+var noScope = &scope{}
+
+func scopeOf(ctx context.Context) *scope {
+	if s, ok := ctx.Value(scopeKey{}).(*scope); ok {
+		return s
+	}
+	return noScope
+}
+
+func withScope(ctx context.Context, change func(*scope)) context.Context {
+	s := *scopeOf(ctx)
+	change(&s)
+	return context.WithValue(ctx, scopeKey{}, &s)
+}
+
+// OnPrimary returns a context whose calls go to the primary. The innermost of
+// OnPrimary, [OnReplica] and [OnNode] holds.
+func OnPrimary(ctx context.Context) context.Context {
+	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToPrimary, "" })
+}
+
+// OnReplica returns a context whose calls go to a replica: also a statement
+// that pgtide does not surely know for a read, a connection taken by
+// [DB.Acquire] and a transaction that does not ask to write. What the session
+// must see still holds; when no replica has it in time, the primary serves the
+// read. A statement that surely writes goes to the primary.
+func OnReplica(ctx context.Context) context.Context {
+	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToReplica, "" })
+}
+
+// OnNode returns a context whose calls go to the node of this name and to no
+// other, writes too. A read waits until the node has what the session must
+// see, at most [Options.WaitBudget]; then it fails with [ErrNoFreshReplica].
+// With consistency [Eventual] it takes the node as it is.
+func OnNode(ctx context.Context, name string) context.Context {
+	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToNode, name })
+}
+
+// Anywhere returns a context in which the statement decides again, inside one
+// made by [OnPrimary], [OnReplica] or [OnNode].
+func Anywhere(ctx context.Context) context.Context {
+	return withScope(ctx, func(s *scope) { s.target, s.node = route.Auto, "" })
+}
+
+// WithConsistency returns a context whose reads see at least what c promises.
+func WithConsistency(ctx context.Context, c Consistency) context.Context {
+	return withScope(ctx, func(s *scope) { s.consistency = c })
+}
+
+// NewSession returns a context that begins a session: one unit of work, such
+// as a request or a job, whose reads see its own writes. A session may be used
+// by many goroutines at once. Its token continues it elsewhere: see
+// [TokenFrom] and [WithToken].
+func NewSession(ctx context.Context) context.Context {
+	return withScope(ctx, func(s *scope) { s.session = &session{} })
+}
+
+// HasSession reports whether ctx carries a session.
+func HasSession(ctx context.Context) bool { return scopeOf(ctx).session != nil }
+
+// WithToken returns a context whose session must see what t stands for. The
+// session is that of ctx, or a new one when ctx has none.
+func WithToken(ctx context.Context, t Token) context.Context {
+	if !HasSession(ctx) {
+		ctx = NewSession(ctx)
+	}
+	scopeOf(ctx).session.adopt(t)
+	return ctx
+}
+
+// TokenFrom returns what the session of ctx must see at least, to be handed to
+// whoever goes on with its work. ok is false when there is no session or it
+// has nothing to carry: it has neither written nor been given a token.
+func TokenFrom(ctx context.Context) (t Token, ok bool) {
+	s := scopeOf(ctx).session
+	if s == nil {
+		return Token{}, false
+	}
+	return s.token()
+}
+
+// Explain returns the newest decisions of the session of ctx, oldest first, at
+// most 64.
+func Explain(ctx context.Context) []Decision {
+	if s := scopeOf(ctx).session; s != nil {
+		return s.explain()
+	}
+	return nil
+}
+
+// Lost returns a [WriteLostError] once a failover was found to have lost what
+// the session of ctx had written, else nil. The session itself goes on with
+// what the new primary has.
+func Lost(ctx context.Context) error {
+	if s := scopeOf(ctx).session; s != nil {
+		return s.lost()
+	}
+	return nil
+}

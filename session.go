@@ -1,0 +1,317 @@
+package pgtide
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// explained is how many decisions a session remembers.
+const explained = 64
+
+// session is one unit of work. It may be used with several DBs: each has its
+// own cluster, and so its own state.
+type session struct {
+	first   atomic.Pointer[state] // of the DB used first, nearly always the only one
+	lostErr atomic.Pointer[WriteLostError]
+
+	mu     sync.Mutex // guards the fields below; taken before a state's
+	states []*state
+	given  []Token // tokens that no DB has adopted yet
+	log    []Decision
+	next   int // where log goes on, once it is full
+}
+
+// state returns what s must see of db's cluster.
+func (s *session) state(db *DB) *state {
+	if st := s.first.Load(); st != nil && st.db == db {
+		return st
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.states {
+		if st.db == db {
+			return st
+		}
+	}
+	st := &state{db: db, session: s}
+	st.floor.Store(&floor{})
+	st.last.Store(topology.NoNode)
+	s.states = append(s.states, st)
+	s.first.CompareAndSwap(nil, st)
+	rest := s.given[:0]
+	for _, t := range s.given {
+		if !st.adopt(t) {
+			rest = append(rest, t)
+		}
+	}
+	s.given = rest
+	return st
+}
+
+func (s *session) adopt(t Token) {
+	if t.IsZero() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.states {
+		if st.adopt(t) {
+			return
+		}
+	}
+	s.given = append(s.given, t)
+}
+
+func (s *session) token() (Token, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var t Token
+	for _, st := range s.states {
+		t = t.Merge(st.token())
+	}
+	for _, g := range s.given {
+		t = t.Merge(g)
+	}
+	return t, !t.IsZero()
+}
+
+func (s *session) record(d Decision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.log) < explained {
+		s.log = append(s.log, d)
+		return
+	}
+	s.log[s.next] = d
+	s.next = (s.next + 1) % explained
+}
+
+func (s *session) explain() []Decision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(append([]Decision(nil), s.log[s.next:]...), s.log[:s.next]...)
+}
+
+func (s *session) lost() error {
+	if err := s.lostErr.Load(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// state is what a session must see of one cluster. Reading it takes no lock.
+type state struct {
+	db      *DB
+	session *session
+	floor   atomic.Pointer[floor]
+	last    atomic.Int64 // the node read from last
+
+	mu   sync.Mutex // guards changes of floor, and seen
+	seen []seen
+}
+
+// floor is a set of demands. It is never changed in place.
+type floor struct {
+	need, prior topology.Position
+	// writes is the count of writes to be seen whose positions are not in need.
+	writes uint64
+	// at is when need was raised last: positions sampled later are not before it.
+	at time.Duration
+}
+
+// seen says that the session read from a node, and what it was shown is not in
+// the floor yet. Only consistency level Session asks for that.
+type seen struct {
+	node        int
+	incarnation int64
+	end         time.Duration // when the last such read had ended
+}
+
+// adopt raises st to t if t is of its cluster.
+func (st *state) adopt(t Token) bool {
+	v := st.db.watch.View()
+	if t.systemID != v.SystemID {
+		return false
+	}
+	var writes uint64
+	if t.unplaced {
+		writes = st.db.writes.Add(1)
+	}
+	st.raise(t.need, writes)
+	st.raise(t.prior, 0)
+	for i := range v.Nodes {
+		if t.last != 0 && st.db.nodes[i].hash == t.last {
+			st.last.CompareAndSwap(topology.NoNode, int64(i))
+		}
+	}
+	return true
+}
+
+// raise adds a position, or a count of writes, to what must be seen.
+func (st *state) raise(p topology.Position, writes uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.raiseLocked(p, writes)
+}
+
+func (st *state) raiseLocked(p topology.Position, writes uint64) {
+	f := *st.floor.Load()
+	f.need, f.prior = mergePositions(f.need, f.prior, p)
+	f.writes = max(f.writes, writes)
+	f.at = st.db.watch.Now()
+	st.floor.Store(&f)
+}
+
+// demand fills in what r must see, as of v.
+func (st *state) demand(r *route.Request, v *topology.View) {
+	f := st.floor.Load()
+	if f.unsettled(v) {
+		f = st.settle(v)
+	}
+	r.Need, r.Prior, r.Writes = f.need, f.prior, f.writes
+	r.Last = int(st.last.Load())
+	if r.Level == route.Session {
+		st.fold(r, v)
+	}
+}
+
+// unsettled reports whether v changes what f means: the cluster has moved to a
+// newer timeline, or f asks for what cannot be.
+func (f *floor) unsettled(v *topology.View) bool {
+	return !f.prior.IsZero() || f.need.Timeline < v.Timeline && !f.need.IsZero() || f.future(v)
+}
+
+// future reports whether f asks for a position that the primary had not
+// reached when it was asked after f was known: no such position was ever given
+// out by this cluster's history.
+func (f *floor) future(v *topology.View) bool {
+	return v.NewestAt > f.at && f.need.Timeline == v.Newest.Timeline && f.need.LSN > v.Newest.LSN
+}
+
+// settle translates the floor to the timeline of v. What was lost is reported,
+// and the session goes on from where the primary is now.
+func (st *state) settle(v *topology.View) *floor {
+	f, lost := st.translate(v)
+	for _, p := range lost {
+		st.lose(v, p)
+	}
+	return f
+}
+
+func (st *state) translate(v *topology.View) (_ *floor, lost []topology.Position) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := *st.floor.Load()
+	if f.future(v) {
+		st.db.stat.futureTokens.Add(1)
+		f.need = v.Newest
+	}
+	for _, p := range [2]*topology.Position{&f.prior, &f.need} {
+		if p.IsZero() || p.Timeline >= v.Timeline {
+			continue
+		}
+		head := topology.Position{Timeline: v.Timeline, LSN: ^topology.LSN(0)}
+		switch v.History.Reaches(head, *p) {
+		case topology.Satisfied:
+			// Up to the switch the two timelines are one log.
+			p.Timeline = v.Timeline
+		case topology.Lost:
+			lost = append(lost, *p)
+			*p = topology.Position{}
+			if v.Newest.Timeline == v.Timeline {
+				*p = v.Newest
+			}
+		}
+	}
+	if f.prior.Timeline == f.need.Timeline {
+		f.need.LSN, f.prior = max(f.need.LSN, f.prior.LSN), topology.Position{}
+	}
+	st.floor.Store(&f)
+	return &f, lost
+}
+
+func (st *state) lose(v *topology.View, p topology.Position) {
+	err := &WriteLostError{Token: Token{systemID: v.SystemID, need: p}, Timeline: v.Timeline, Switch: v.History.Left(p.Timeline).String()}
+	st.session.lostErr.Store(err)
+	st.db.stat.lost.Add(1)
+	if f := st.db.options.Hooks.OnWriteLost; f != nil {
+		f(err)
+	}
+}
+
+// read records that node i, as v has it, served a read that has ended.
+func (st *state) read(i int, v *topology.View, level route.Level) {
+	st.last.Store(int64(i))
+	if level != route.Session {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now, incarnation := st.db.watch.Now(), v.Nodes[i].Incarnation
+	for k := range st.seen {
+		if s := &st.seen[k]; s.node == i && s.incarnation == incarnation {
+			s.end = now
+			return
+		}
+	}
+	st.seen = append(st.seen, seen{node: i, incarnation: incarnation, end: now})
+}
+
+// fold turns reads into positions as far as v allows, and tells r of the rest.
+//
+// A replica shows what it has replayed. So a position of it asked for after a
+// read had ended covers what the read was shown, and so does one of the
+// primary, which no replica is ahead of. No query is made for this: the next
+// probe brings the position, and until then the session stays where it is.
+func (st *state) fold(r *route.Request, v *topology.View) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	rest := st.seen[:0]
+	for _, s := range st.seen {
+		n := &v.Nodes[s.node]
+		switch {
+		case n.State == topology.Up && n.Incarnation == s.incarnation && n.Observed > s.end:
+			st.raiseLocked(n.Position, 0)
+		case v.NewestAt > s.end:
+			st.raiseLocked(v.Newest, 0)
+		default:
+			rest = append(rest, s)
+		}
+	}
+	st.seen = rest
+	f := st.floor.Load()
+	r.Need, r.Prior = f.need, f.prior
+	switch {
+	case len(rest) == 1:
+		r.Last, r.Only = rest[0].node, rest[0].incarnation
+	case len(rest) > 1:
+		r.Scattered = true
+	}
+}
+
+// token returns what st must see, for elsewhere.
+func (st *state) token() Token {
+	v := st.db.watch.View()
+	r := route.Request{Level: route.Session}
+	st.demand(&r, v)
+	t := Token{systemID: v.SystemID, need: r.Need, prior: r.Prior}
+	if r.Writes > 0 {
+		if v.Floor.Writes >= r.Writes {
+			t.need, t.prior = mergePositions(t.need, t.prior, v.Floor.Position)
+		} else {
+			t.unplaced = true
+		}
+	}
+	t.unplaced = t.unplaced || r.Only != 0 || r.Scattered
+	if t.IsZero() {
+		return Token{}
+	}
+	if last := st.last.Load(); last != topology.NoNode {
+		t.last = st.db.nodes[last].hash
+	}
+	return t
+}

@@ -1,0 +1,120 @@
+package pgtide
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// NodeStatus is what is known of a node.
+type NodeStatus struct {
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// State is up, down, foreign (of another cluster) or unseen.
+	State string `json:"state"`
+	// Writable says that this is the node that writes go to.
+	Writable bool   `json:"writable"`
+	Timeline uint32 `json:"timeline"`
+	// LSN is the replay position of a replica, the insert position of a primary.
+	LSN string `json:"lsn"`
+	// Staleness bounds how old a replica's data is; -1 is not known.
+	Staleness time.Duration `json:"staleness_ns"`
+	Paused    bool          `json:"replay_paused"`
+	Version   int           `json:"server_version_num"`
+	// Err is why the node is not up. It may name hosts and users, no passwords.
+	Err string `json:"error,omitempty"`
+}
+
+// Nodes returns the status of all nodes as last observed.
+func (db *DB) Nodes() []NodeStatus {
+	v, now := db.watch.View(), db.watch.Now()
+	out := make([]NodeStatus, len(v.Nodes))
+	for i := range v.Nodes {
+		out[i] = nodeStatus(v, i, now)
+	}
+	return out
+}
+
+func nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
+	n := &v.Nodes[i]
+	s := NodeStatus{
+		Name:      n.Name,
+		Role:      roleOf(n.Role),
+		State:     n.State.String(),
+		Writable:  i == v.Primary,
+		Timeline:  n.Position.Timeline,
+		LSN:       n.Position.LSN.String(),
+		Staleness: -1,
+		Paused:    n.Paused,
+		Version:   n.Version,
+	}
+	if age, known := n.Staleness(now); known {
+		s.Staleness = age
+	}
+	if n.Err != nil {
+		s.Err = n.Err.Error()
+	}
+	return s
+}
+
+// SystemID returns the system identifier of the cluster, or zero if the role
+// may not ask for it.
+func (db *DB) SystemID() uint64 { return db.watch.View().SystemID }
+
+// Stat is a snapshot of what a [DB] has done since it was opened.
+type Stat struct {
+	Nodes []NodeStat
+	// Decisions counts attempts by reason.
+	Decisions map[Reason]int64
+	// Retries counts attempts that failed and were made again.
+	Retries int64
+	// OutcomeUnknown counts writes whose fate nobody knows.
+	OutcomeUnknown int64
+	// WritesLost counts sessions that a failover took writes from.
+	WritesLost int64
+	// TokensDropped counts tokens that asked for what the cluster never had.
+	TokensDropped int64
+}
+
+// NodeStat is the part of [Stat] about one node.
+type NodeStat struct {
+	Name     string
+	Pool     *pgxpool.Stat
+	InFlight int64 // calls being served
+	Probes   int64 // looks at the node
+}
+
+// Stat returns a snapshot of db's counters.
+func (db *DB) Stat() *Stat {
+	s := &Stat{
+		Decisions:      map[Reason]int64{},
+		Retries:        db.stat.retries.Load(),
+		OutcomeUnknown: db.stat.unknown.Load(),
+		WritesLost:     db.stat.lost.Load(),
+		TokensDropped:  db.stat.futureTokens.Load(),
+	}
+	for r := range db.stat.decisions {
+		if n := db.stat.decisions[r].Load(); n > 0 {
+			s.Decisions[Reason(route.Reason(r).String())] = n
+		}
+	}
+	for i, n := range db.nodes {
+		s.Nodes = append(s.Nodes, NodeStat{Name: n.name, Pool: n.pool.Stat(), InFlight: n.inFlight.Load(), Probes: db.watch.Probes(i)})
+	}
+	return s
+}
+
+// counters are what Stat is made of.
+type counters struct {
+	decisions    [route.Reasons]atomic.Int64
+	retries      atomic.Int64
+	unknown      atomic.Int64
+	lost         atomic.Int64
+	futureTokens atomic.Int64
+}
+
+func (c *counters) decided(r route.Reason) { c.decisions[r].Add(1) }

@@ -1,0 +1,164 @@
+package pgtide
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/stamp"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// Begin starts a transaction on the primary. See [DB.BeginTx].
+func (db *DB) Begin(ctx context.Context) (pgx.Tx, error) {
+	return db.BeginTx(ctx, pgx.TxOptions{})
+}
+
+// BeginTx starts a transaction. All its statements run on the node it began
+// on, so reads in it see its own writes.
+//
+// One with access mode [pgx.ReadOnly] may begin on a replica that has what the
+// session must see; every other begins on the primary, and so does a
+// serializable one, which no standby can run. [OnReplica] also sends one there
+// whose options do not say that it writes.
+//
+// A Commit that is sent and not answered returns [ErrOutcomeUnknown].
+func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
+	c := db.newCall(ctx, beginReason(o))
+	c.begin = true
+	for {
+		if err := c.acquire(ctx); err != nil {
+			return nil, err
+		}
+		t, err := c.conn.BeginTx(c.ctx, o)
+		if err == nil {
+			return &tx{Tx: t, call: &c, write: c.view.Nodes[c.node.index].Role != topology.Replica && o.AccessMode != pgx.ReadOnly}, nil
+		}
+		again, err := c.done(err)
+		if !again {
+			return nil, err
+		}
+	}
+}
+
+func beginReason(o pgx.TxOptions) route.Reason {
+	switch {
+	case o.AccessMode == pgx.ReadWrite || o.IsoLevel == pgx.Serializable:
+		return route.Write // whatever the caller's context says
+	case o.AccessMode == pgx.ReadOnly && o.BeginQuery == "":
+		return route.ReasonNone
+	}
+	return route.Transaction
+}
+
+// tx is a transaction and the connection it holds.
+type tx struct {
+	pgx.Tx
+	call  *call
+	write bool // it may write: its commit must be noted
+	ended bool
+}
+
+// pin notes a call that stays on the transaction's node.
+func (c *call) pin(ctx context.Context) context.Context {
+	d := c.decision
+	d.Reason, d.Detail, d.Waited = ReasonPinned, "", 0
+	c.db.stat.decided(route.Pinned)
+	if c.state != nil {
+		c.state.session.record(d)
+	}
+	if f := c.db.options.Hooks.OnDecision; f != nil {
+		return f(ctx, d)
+	}
+	return ctx
+}
+
+// Commit implements [pgx.Tx].
+func (t *tx) Commit(ctx context.Context) error {
+	if t.ended {
+		return pgx.ErrTxClosed
+	}
+	c := t.call
+	var s *stamp.Conn
+	if t.write && c.state != nil {
+		if s = stamper(c.conn); s != nil {
+			s.Arm(stamp.Query)
+		}
+	}
+	err := t.Tx.Commit(ctx)
+	broken := c.conn.Conn().IsClosed()
+	if t.write {
+		c.db.wrote(c.state, s, &c.view.Nodes[c.node.index])
+	}
+	t.end(err)
+	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {
+		return err
+	}
+	v := judge(ctx.Err(), err, attempt{write: t.write, sent: true, broken: broken, handed: true})
+	if v.suspect {
+		c.db.watch.Kick(1 << uint(c.node.index))
+	}
+	if v.next == outcomeUnknown {
+		c.db.stat.unknown.Add(1)
+		return &OutcomeUnknownError{Node: c.node.name, Err: err}
+	}
+	return err
+}
+
+// Rollback implements [pgx.Tx].
+func (t *tx) Rollback(ctx context.Context) error {
+	if t.ended {
+		return pgx.ErrTxClosed
+	}
+	err := t.Tx.Rollback(ctx)
+	t.end(err)
+	return err
+}
+
+// settle ends a transaction that a batch could not begin.
+func (t *tx) settle() {
+	if conn := t.call.conn; conn.Conn().IsClosed() || conn.Conn().PgConn().TxStatus() == 'I' {
+		t.end(nil)
+	}
+}
+
+// end gives the connection back. The pool closes one that is still in a
+// transaction.
+func (t *tx) end(err error) {
+	t.ended = true
+	c := t.call
+	if !t.write && c.state != nil && c.view.Nodes[c.node.index].Role == topology.Replica {
+		c.state.read(c.node.index, c.view, c.req.Level)
+	}
+	c.conn.Release()
+	c.leave()
+	c.result(err, false)
+}
+
+// Exec implements [pgx.Tx].
+func (t *tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return t.Tx.Exec(t.call.pin(ctx), sql, args...)
+}
+
+// Query implements [pgx.Tx].
+func (t *tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return t.Tx.Query(t.call.pin(ctx), sql, args...)
+}
+
+// QueryRow implements [pgx.Tx].
+func (t *tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return t.Tx.QueryRow(t.call.pin(ctx), sql, args...)
+}
+
+// SendBatch implements [pgx.Tx].
+func (t *tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return t.Tx.SendBatch(t.call.pin(ctx), b)
+}
+
+// CopyFrom implements [pgx.Tx].
+func (t *tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
+	return t.Tx.CopyFrom(t.call.pin(ctx), table, columns, rowSrc)
+}

@@ -1,0 +1,108 @@
+package pgtide
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// CurrentToken asks the primary where it is: a session with this token sees
+// everything that anybody committed before the call, through pgtide or not.
+// It costs one round trip.
+func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
+	c := db.newCall(OnPrimary(ctx), route.ReasonNone)
+	for {
+		if err := c.acquire(ctx); err != nil {
+			return Token{}, err
+		}
+		var text string
+		err := c.conn.QueryRow(c.ctx, "select pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&text)
+		n := &c.view.Nodes[c.node.index]
+		again, err := c.done(err)
+		switch {
+		case again:
+			continue
+		case err != nil:
+			return Token{}, err
+		}
+		lsn, err := topology.ParseLSN(text)
+		if err != nil {
+			return Token{}, err
+		}
+		return Token{
+			systemID: c.view.SystemID,
+			need:     topology.Position{Timeline: n.Position.Timeline, LSN: n.Geometry.Normalize(lsn)},
+		}, nil
+	}
+}
+
+// WaitFor waits until the named nodes, or without names all replicas that are
+// up, have what t stands for, as after a migration. It returns when ctx ends,
+// naming a node that lags; it returns an error that matches [ErrWriteLost] at
+// once if a node never will.
+func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
+	var set uint64
+	for _, name := range nodes {
+		i := slices.IndexFunc(db.nodes, func(n *node) bool { return n.name == name })
+		if i < 0 {
+			return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, name, strings.Join(db.names(), ", "))
+		}
+		set |= 1 << uint(i)
+	}
+	if t.unplaced {
+		now, err := db.CurrentToken(ctx)
+		if err != nil {
+			return err
+		}
+		t = t.Merge(now)
+	}
+	db.watch.Attend(^uint64(0))
+	defer db.watch.Leave(^uint64(0))
+	for {
+		changed := db.watch.Changed()
+		v := db.watch.View()
+		if t.systemID != v.SystemID {
+			return fmt.Errorf("%w: it is of cluster %d, this one is %d", ErrBadToken, t.systemID, v.SystemID)
+		}
+		late := topology.NoNode
+		for i := range v.Nodes {
+			named := set&(1<<uint(i)) != 0
+			if !named && (set != 0 || v.Nodes[i].State != topology.Up || v.Nodes[i].Role != topology.Replica) {
+				continue
+			}
+			for _, p := range [2]topology.Position{t.need, t.prior} {
+				switch v.Prove(i, p) {
+				case topology.Satisfied:
+				case topology.Lost:
+					return &WriteLostError{Token: t, Timeline: v.Timeline, Switch: v.History.Left(p.Timeline).String()}
+				default:
+					late = i
+				}
+			}
+		}
+		if late == topology.NoNode {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			n := &v.Nodes[late]
+			return fmt.Errorf("%w: node %q (%s) is at %v, the token at %v: %w",
+				ErrNoFreshReplica, n.Name, n.State, n.Position, t.need, context.Cause(ctx))
+		}
+	}
+}
+
+func (db *DB) names() []string {
+	names := make([]string, len(db.nodes))
+	for i, n := range db.nodes {
+		names[i] = n.name
+	}
+	return names
+}
