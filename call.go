@@ -134,15 +134,21 @@ func (c *call) acquire(ctx context.Context) error {
 	}
 }
 
-// writes reports whether the attempt may have written.
-func (c *call) writes() bool { return c.req.Write != route.ReasonNone && !c.begin }
+// writes reports whether the attempt may have written. One that the caller sent
+// to a replica has not: that is the caller's word.
+func (c *call) writes() bool {
+	return c.req.Write != route.ReasonNone && !c.begin && (c.req.Target != route.ToReplica || c.role() != topology.Replica)
+}
+
+// role is that of the attempt's node, as far as was known when it was chosen.
+func (c *call) role() topology.Role { return c.view.Nodes[c.node.index].Role }
 
 // arm makes the attempt's write be stamped with its position, when there is a
 // session to carry it.
 func (c *call) arm(m stamp.Mode) {
 	c.stamp = nil
-	if c.state == nil || !c.writes() {
-		return
+	if c.state == nil || !c.writes() || c.role() != topology.Primary {
+		return // a standby could not answer
 	}
 	if s := stamper(c.conn); s != nil {
 		s.Arm(m)
@@ -173,12 +179,11 @@ func (c *call) done(err error) (again bool, _ error) {
 
 // note keeps what the attempt means for later reads.
 func (c *call) note() {
-	i := c.node.index
 	switch {
 	case c.writes():
-		c.db.wrote(c.state, c.stamp, &c.view.Nodes[i])
-	case c.state != nil && c.view.Nodes[i].Role == topology.Replica:
-		c.state.read(i, c.view, c.req.Level)
+		c.db.wrote(c.state, c.stamp, &c.view.Nodes[c.node.index])
+	case c.state != nil && c.role() == topology.Replica:
+		c.state.read(c.node.index, c.view, c.req.Level)
 	}
 }
 
@@ -205,7 +210,7 @@ func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node) {
 // timeline for as long as it runs.
 func stamped(s *stamp.Conn, n *topology.Node) (topology.Position, bool) {
 	text, ok := s.Take()
-	if !ok || n.Role != topology.Primary {
+	if !ok {
 		return topology.Position{}, false
 	}
 	lsn, err := topology.ParseLSN(text)
@@ -233,7 +238,7 @@ func (c *call) result(err error, again bool) {
 // judge decides what the failure of an attempt means.
 func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	a.write, a.handed = c.writes(), c.handed
-	a.replica = c.view.Nodes[c.node.index].Role == topology.Replica
+	a.replica = c.role() == topology.Replica
 	v := judge(c.ctx.Err(), err, a)
 	if v.suspect {
 		c.db.watch.Kick(1 << uint(c.node.index))

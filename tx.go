@@ -35,7 +35,7 @@ func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 		}
 		t, err := c.conn.BeginTx(c.ctx, o)
 		if err == nil {
-			return &tx{Tx: t, call: &c, write: c.view.Nodes[c.node.index].Role != topology.Replica && o.AccessMode != pgx.ReadOnly}, nil
+			return &tx{Tx: t, call: &c, write: c.role() != topology.Replica && o.AccessMode != pgx.ReadOnly}, nil
 		}
 		again, err := c.done(err)
 		if !again {
@@ -130,7 +130,7 @@ func (t *tx) settle() {
 func (t *tx) end(err error) {
 	t.ended = true
 	c := t.call
-	if !t.write && c.state != nil && c.view.Nodes[c.node.index].Role == topology.Replica {
+	if !t.write && c.state != nil && c.role() == topology.Replica {
 		c.state.read(c.node.index, c.view, c.req.Level)
 	}
 	c.conn.Release()

@@ -41,6 +41,9 @@ func (c *Cluster) Dir() string { return c.dir }
 // Version returns the servers' version, such as "17.5".
 func (c *Cluster) Version() string { return c.state().Version }
 
+// BinDir returns the folder of the server programs in use.
+func (c *Cluster) BinDir() string { return c.state().BinDir }
+
 // Database returns the name of the application's database.
 func (c *Cluster) Database() string { return c.state().Database }
 

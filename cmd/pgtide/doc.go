@@ -1,5 +1,6 @@
 // Command pgtide shows, tries and checks routing on real PostgreSQL clusters.
 //
+//	pgtide demo                   what replicas do to reads, and what pgtide makes of it
 //	pgtide lab up                 a primary and two replicas, on this machine
 //	pgtide lab delay 500ms        the replicas apply half a second late
 //	pgtide lab lag                how late they are, measured

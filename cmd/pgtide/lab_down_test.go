@@ -29,7 +29,7 @@ func TestDownLeavesForeignFolder(t *testing.T) {
 func TestDownDeletesOnlyItsOwn(t *testing.T) {
 	dir := filepath.Join(clusterParent(t), "cluster")
 	s := &session{T: t, flags: []string{"--dir", dir}}
-	t.Cleanup(func() { s.run("down", "--delete") })
+	s.downAfterwards()
 	s.must("up", "--replicas", "1")
 	if err := os.WriteFile(filepath.Join(dir, "thesis.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)

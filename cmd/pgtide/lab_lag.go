@@ -113,7 +113,7 @@ func (l *labCommand) lag(ctx context.Context, c *lab.Cluster, f lagFlags) error 
 		return err
 	}
 	if f.count > 0 {
-		return fmt.Errorf("%w before all %d rows were seen", context.Cause(ctx), f.count)
+		return fmt.Errorf("interrupted before all %d rows were seen", f.count)
 	}
 	return nil // Ctrl-C is how it is meant to end
 }
@@ -136,8 +136,6 @@ type lagTable struct {
 	rows     int
 	seen     [][]time.Duration // by node
 }
-
-const lagCell = "%-*s"
 
 // width is that of a node's column, whose longest usual text is "after 12.345s".
 func (t *lagTable) width() int {
@@ -172,7 +170,7 @@ func (t *lagTable) line(number, committed string, cell func(int) string) {
 			line += " " + cell(i)
 			break
 		}
-		line += fmt.Sprintf(" "+lagCell, t.width(), cell(i))
+		line += fmt.Sprintf(" %-*s", t.width(), cell(i))
 	}
 	fmt.Fprintln(t.out, line)
 }

@@ -13,7 +13,7 @@ import (
 func TestLagInterrupted(t *testing.T) {
 	dir := filepath.Join(clusterParent(t), "cluster")
 	s := &session{T: t, flags: []string{"--dir", dir}}
-	t.Cleanup(func() { s.run("down", "--delete") })
+	s.downAfterwards()
 	s.must("up", "--replicas", "1")
 	for _, test := range []struct {
 		args []string

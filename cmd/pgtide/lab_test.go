@@ -48,6 +48,16 @@ func (s *session) run(args ...string) result {
 	return got
 }
 
+// downAfterwards ends the servers with the test: nothing else would.
+func (s *session) downAfterwards() {
+	s.Cleanup(func() {
+		got := s.run("down", "--delete")
+		if got.code != 0 && !strings.Contains(got.err, "there is no") {
+			s.Errorf("down after the test: got %+v", got)
+		}
+	})
+}
+
 // must runs a command that has to succeed and returns its output.
 func (s *session) must(args ...string) string {
 	s.Helper()
@@ -152,7 +162,7 @@ func TestLab(t *testing.T) {
 	s := &session{T: t, flags: []string{"--cluster", "evening"}}
 	s.refused([]string{"there is no cluster evening", "pgtide lab up --cluster evening"}, "status")
 	s.refused([]string{"there is no cluster evening"}, "down", "--delete")
-	t.Cleanup(func() { pgtide(t, "lab", "down", "--cluster", "evening", "--delete") })
+	s.downAfterwards()
 
 	s.must("up", "--password", "--replicas", "2", "--set", "work_mem=5MB")
 	for name, n := range s.status() {
@@ -348,7 +358,7 @@ func (s *session) restart() {
 
 func TestEnvLines(t *testing.T) {
 	s := &session{T: t, flags: []string{"--dir", filepath.Join(clusterParent(t), "it's here")}}
-	t.Cleanup(func() { s.run("down", "--delete") })
+	s.downAfterwards()
 	s.must("up", "--replicas", "0")
 	status := s.status()
 	want := fmt.Sprintf("export PGTIDE_DSN='postgres://app@127.0.0.1:%[1]d/app?sslmode=disable'\n"+

@@ -33,7 +33,8 @@ type result struct {
 // pgtide runs a command line in this process.
 func pgtide(t *testing.T, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	// Cleanups run commands too, when the test's own context has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
 	defer cancel()
 	var out, errs bytes.Buffer
 	s := streams{in: strings.NewReader(""), out: &out, err: &errs}

@@ -13,7 +13,8 @@ func newRoot(s streams) *cobra.Command {
 	root := newGroup(&cobra.Command{
 		Use:   "pgtide",
 		Short: "PostgreSQL read replicas without stale reads: show, try and check it",
-		Example: `  pgtide lab up                 # a primary and two replicas, on this machine
+		Example: `  pgtide demo                   # what replicas do to reads, and what pgtide makes of it
+  pgtide lab up                 # a primary and two replicas, on this machine
   pgtide lab delay 500ms        # the replicas apply half a second late
   pgtide lab lag --count 5      # how late they are, measured
   pgtide lab down --delete      # as if nothing had been`,
@@ -27,7 +28,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(explainFlag)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newLabCommand(s))
+	root.AddCommand(newDemoCommand(s), newLabCommand(s))
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [command]",
 		Short: "describe a command",

@@ -55,11 +55,13 @@ func named(v *topology.View, r *Request) Decision {
 // read finds a replica that may serve r; else says whether one is worth
 // waiting for; else sends r to the primary.
 func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
+	if i, ok := quick(v, r, load, now); ok {
+		return chosen(r, i)
+	}
 	var candidates, soon, up uint64
 	why := NoReplica
 	for i := range v.Nodes {
-		n := &v.Nodes[i]
-		if n.State != topology.Up || n.Role != topology.Replica || r.Tried&bit(i) != 0 {
+		if !usable(v, r, i) {
 			continue
 		}
 		up |= bit(i)
@@ -75,7 +77,7 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 	}
 	switch {
 	case candidates != 0:
-		return pick(v, r, load, candidates)
+		return chosen(r, pick(r, load, candidates))
 	case soon != 0 && why != LostWrite:
 		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: soon | sampler(v, r)}
 	case up == 0 && r.Tried != 0:
@@ -87,6 +89,12 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: up}
 	}
 	return d
+}
+
+// usable reports whether node i is a replica that can be asked at all.
+func usable(v *topology.View, r *Request, i int) bool {
+	n := &v.Nodes[i]
+	return n.State == topology.Up && n.Role == topology.Replica && r.Tried&bit(i) == 0
 }
 
 const never = time.Duration(1<<63 - 1)

@@ -1,6 +1,7 @@
 package stamp
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,14 +11,8 @@ import (
 type Mode uint8
 
 const (
-	Query Mode = iota + 1 // statements, batches, COMMIT
+	Query Mode = iota + 1 // statements and batches outside a transaction, COMMIT
 	Copy                  // COPY FROM STDIN: the request ends when the data does
-)
-
-// A ReadyForQuery of any status, as the end of [Conn.tail].
-const (
-	ready     = 'Z'<<40 | 5<<8
-	readyMask = 1<<48 - 1<<8
 )
 
 // Conn is a connection to a server that can stamp requests. Arm it while the
@@ -29,33 +24,27 @@ const (
 type Conn struct {
 	net.Conn
 
-	// busy is set from Arm until the last answer has been read. It changes under
-	// mu and may be read without.
+	// busy is set from Arm until the last answer has been read: the one check
+	// that a connection pays when nobody stamps.
 	busy atomic.Bool
 
-	mu     sync.Mutex // guards the fields below
-	mode   Mode       // zero when not armed
-	writer scanner
-	dirty  bool // something was executed that no stamp has followed
-	reader filter
-	tail   uint64 // the last eight bytes that the server sent
+	mu       sync.Mutex // guards the fields below
+	mode     Mode       // zero when not armed
+	writer   scanner
+	executes int  // Execute messages since the last Sync
+	dirty    bool // something was executed that no stamp has followed
+	reader   filter
 }
 
 // Wrap returns a Conn over c.
 func Wrap(c net.Conn) *Conn { return &Conn{Conn: c} }
 
-// Arm makes each request from now on be followed by a stamp. It does nothing
-// when what was read last is not the end of a request but a part of something
-// that the server sent by itself, such as a notification: then nobody here
-// knows where the next message begins.
+// Arm makes each request from now on be stamped.
 func (c *Conn) Arm(m Mode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mode, c.executes, c.dirty = m, 0, false
 	c.reader.lsn, c.reader.ok = "", false
-	if !c.busy.Load() && c.tail&readyMask != ready {
-		return
-	}
-	c.mode, c.dirty = m, false
 	c.busy.Store(true)
 }
 
@@ -70,7 +59,7 @@ func (c *Conn) Take() (lsn string, ok bool) {
 	return c.reader.lsn, c.reader.ok && !c.dirty && c.reader.idle()
 }
 
-// Write sends b, and after it the question when b ends a request.
+// Write sends b, and with it the question when b ends a request.
 func (c *Conn) Write(b []byte) (int, error) {
 	if !c.busy.Load() {
 		return c.Conn.Write(b)
@@ -81,31 +70,55 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return min(n, len(b)), err
 }
 
+// prepare returns what to send in place of b.
 func (c *Conn) prepare(b []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ends := false
+	var last byte
 	c.writer.scan(b, func(typ byte) {
-		ends = false
+		last = typ
 		switch typ {
-		case 'E', 'c', 'f': // Execute, CopyDone, CopyFail
+		case 'E': // Execute
 			c.dirty = true
-			ends = c.mode == Copy && typ != 'E'
-		case 'Q', 'F': // Query, FunctionCall
+			c.executes++
+		case 'c', 'f', 'Q', 'F': // CopyDone, CopyFail, Query, FunctionCall
 			c.dirty = true
-			c.reader.expect(users)
-			ends = c.mode == Query
-		case 'S': // Sync
-			c.reader.expect(users)
-			ends = c.mode == Query && c.dirty
+		}
+		switch typ {
+		case 'Q', 'F', 'S':
+			c.reader.expect(request{})
+		}
+		if typ == 'S' && c.executes > 0 {
+			c.reader.last().executes = c.executes
+			c.executes = 0
 		}
 	})
-	if c.mode == 0 || !ends || !c.writer.whole() {
+	if c.mode == 0 || !c.dirty || !c.writer.whole() {
 		return b
 	}
-	c.dirty = false
-	c.reader.expect(ours)
-	return append(b[:len(b):len(b)], question...)
+	switch {
+	case c.mode == Query && last == 'S' && c.reader.last().executes > 0:
+		c.dirty = false
+		c.reader.last().inline = afterCommit
+		return insert(b, inlineQuestion, len(syncMessage))
+	case c.mode == Query && last == 'Q' && bytes.Equal(b, commit):
+		c.dirty = false
+		*c.reader.last() = request{executes: 1, inline: atOnce}
+		return commitQuestion
+	case c.mode == Query && last == 'Q', c.mode == Copy && (last == 'c' || last == 'f'):
+		c.dirty = false
+		c.reader.expect(request{ours: true})
+		return insert(b, question, 0)
+	}
+	return b
+}
+
+// insert returns b with extra in it, tail bytes before its end.
+func insert(b, extra []byte, tail int) []byte {
+	out := make([]byte, 0, len(b)+len(extra))
+	out = append(out, b[:len(b)-tail]...)
+	out = append(out, extra...)
+	return append(out, b[len(b)-tail:]...)
 }
 
 // Read passes on what the server sends, less the answers to stamps.
@@ -117,9 +130,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := c.Conn.Read(p)
-		if !c.take(p[:n], err) {
+		if !c.busy.Load() {
 			return n, err
 		}
+		c.take(p[:n], err)
 	}
 }
 
@@ -134,20 +148,11 @@ func (c *Conn) deliver(p []byte) (int, error) {
 	return n, err
 }
 
-// take gives what was read to the filter. It reports false when the filter has
-// nothing to do with it.
-func (c *Conn) take(b []byte, err error) bool {
+func (c *Conn) take(b []byte, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, x := range b[max(0, len(b)-8):] {
-		c.tail = c.tail<<8 | uint64(x)
-	}
-	if !c.busy.Load() {
-		return false
-	}
 	c.reader.feed(b)
 	if err != nil {
 		c.reader.fail(err)
 	}
-	return true
 }

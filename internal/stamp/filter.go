@@ -1,18 +1,39 @@
 package stamp
 
-// owner says whose request a ReadyForQuery ends.
-type owner bool
+// request is one that the driver has sent, or one of ours, whose ReadyForQuery
+// is still to come.
+type request struct {
+	ours     bool   // all of it is a question
+	inline   inline // how a question was put into it
+	executes int    // the driver's own statements in it
+	done     int    // statements that have completed
+}
+
+// inline is how a question was put into a request of the driver.
+type inline uint8
 
 const (
-	users owner = false
-	ours  owner = true
+	notInline   inline = iota
+	atOnce             // right behind the driver's statement
+	afterCommit        // behind a BEGIN and a COMMIT of ours
 )
 
-// filter takes the answers to stamps out of what the server sends. The
-// driver's ReadyForQuery that comes before an answer is held back until the
-// answer has been read: when the driver's call returns, the stamp is there.
+// committed reports whether the driver's statements have had their effect: an
+// error that comes later is only about the question.
+func (r *request) committed() bool {
+	own := r.executes
+	if r.inline == afterCommit {
+		own += 2
+	}
+	return r.done >= own
+}
+
+// filter takes the answers to stamps out of what the server sends. Where the
+// answer is a request of its own, the driver's ReadyForQuery that comes before
+// it is held back until it has been read: when the driver's call returns, the
+// stamp is there.
 type filter struct {
-	due  []owner // requests whose ReadyForQuery is still to come, in order
+	due  []request // in order
 	scan scanner
 	body []byte // of the message being read, when it is kept
 	out  []byte // for the driver
@@ -22,14 +43,24 @@ type filter struct {
 	ok   bool
 }
 
-func (f *filter) expect(o owner) { f.due = append(f.due, o) }
+func (f *filter) expect(r request) { f.due = append(f.due, r) }
+
+// last returns the request sent last.
+func (f *filter) last() *request { return &f.due[len(f.due)-1] }
 
 // idle reports whether nothing is due and nothing is kept.
 func (f *filter) idle() bool {
 	return len(f.due) == 0 && len(f.out) == 0 && len(f.held) == 0 && f.err == nil && f.scan.whole()
 }
 
-func (f *filter) mine() bool { return len(f.due) > 0 && f.due[0] == ours }
+// answer reports whether what is being read answers a question.
+func (f *filter) answer() bool {
+	if len(f.due) == 0 {
+		return false
+	}
+	r := &f.due[0]
+	return r.ours || r.inline != notInline && r.done >= r.executes
+}
 
 // feed takes in bytes from the server.
 func (f *filter) feed(b []byte) {
@@ -52,27 +83,32 @@ func (f *filter) feed(b []byte) {
 }
 
 // keeps reports whether the message being read is not, or not yet, for the
-// driver: every ReadyForQuery, and all of an answer to a stamp but what the
-// server may send at any time (NoticeResponse, ParameterStatus,
-// NotificationResponse).
+// driver: every ReadyForQuery, and all of an answer but what the server may
+// send at any time (NoticeResponse, ParameterStatus, NotificationResponse) and
+// an error of the driver's own statements, whose commit comes last.
 func (f *filter) keeps() bool {
 	switch f.scan.header[0] {
 	case 'Z':
 		return true
 	case 'N', 'S', 'A':
 		return false
+	case 'E':
+		return f.answer() && (f.due[0].ours || f.due[0].committed())
 	}
-	return f.mine()
+	return f.answer()
 }
 
 // message acts on the message that has just ended.
 func (f *filter) message() {
-	body := f.body
+	body, answer := f.body, f.answer()
 	f.body = f.body[:0]
 	switch typ := f.scan.header[0]; {
 	case typ == 'Z':
 		f.ready(body)
-	case !f.mine():
+	case len(f.due) > 0 && (typ == 'C' || typ == 'I' || typ == 's'):
+		// CommandComplete, EmptyQueryResponse, PortalSuspended
+		f.due[0].done++
+	case !answer:
 	case typ == 'D':
 		f.lsn, f.ok = dataRow(body)
 	case typ == 'E':
@@ -82,17 +118,18 @@ func (f *filter) message() {
 
 // ready acts on a ReadyForQuery.
 func (f *filter) ready(body []byte) {
-	if f.mine() {
+	ended := request{}
+	if len(f.due) > 0 {
+		ended = f.due[0]
 		f.due = f.due[1:]
+	}
+	if ended.ours {
 		f.out = append(f.out, f.held...)
 		f.held = f.held[:0]
 		return
 	}
-	if len(f.due) > 0 {
-		f.due = f.due[1:]
-	}
 	z := append(f.scan.header[:headerSize:headerSize], body...)
-	if f.mine() {
+	if len(f.due) > 0 && f.due[0].ours {
 		f.held = append(f.held[:0], z...)
 		return
 	}

@@ -1,17 +1,44 @@
 package stamp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
-// question is a simple query for the insert position. The insert position and
-// not the written one: with synchronous_commit off a commit returns before its
-// record is written, and the written position may lie before it.
-var question = simpleQuery("select pg_current_wal_insert_lsn()")
+// position asks for the insert position. Not for the written one: with
+// synchronous_commit off a commit returns before its record is written, and the
+// written position may lie before it.
+const position = "select pg_current_wal_insert_lsn()"
 
-func simpleQuery(sql string) []byte {
-	b := append([]byte{'Q', 0, 0, 0, 0}, sql...)
-	b = append(b, 0)
+var (
+	// question is a request of its own, behind one of any kind.
+	question = simpleQuery(position)
+	// commit is how the driver ends a transaction; commitQuestion does that and
+	// asks, in one request.
+	commit         = simpleQuery("commit")
+	commitQuestion = simpleQuery("commit; " + position)
+	// inlineQuestion goes between the driver's last Execute and its Sync. The
+	// Sync would commit, too late to ask. BEGIN makes what was executed so far a
+	// part of a transaction block, as the manual says of pipelines, and COMMIT
+	// ends it. So all is answered in one go.
+	inlineQuestion = slices.Concat(execute("begin"), execute("commit"), execute(position))
+	syncMessage    = message('S', nil)
+)
+
+func message(typ byte, body []byte) []byte {
+	b := append([]byte{typ, 0, 0, 0, 0}, body...)
 	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
 	return b
+}
+
+func simpleQuery(sql string) []byte { return message('Q', append([]byte(sql), 0)) }
+
+// execute runs sql by the extended query protocol with the unnamed statement
+// and portal, without parameters and with results as text.
+func execute(sql string) []byte {
+	parse := append(append([]byte{0}, sql...), 0, 0, 0)
+	bind := []byte{0, 0, 0, 0, 0, 0, 0, 0}
+	return slices.Concat(message('P', parse), message('B', bind), message('E', []byte{0, 0, 0, 0, 0}))
 }
 
 // headerSize is a message's type and its length, which counts itself.

@@ -46,19 +46,23 @@ func (r *ring) add(at time.Duration, p Position, gap time.Duration) {
 
 // follow moves the ring to a new timeline that left the old one at end, after
 // since. What the old primary wrote past end is not part of the cluster's
-// history, and that it wrote nothing later than since says nothing: the new
-// primary may have been writing by then.
+// history, and that it wrote no more after since says nothing: the new primary
+// may have been writing by then.
 func (r *ring) follow(timeline uint32, end LSN, since time.Duration, known bool) {
 	if r.timeline == timeline {
 		return
 	}
 	keep := 0
 	if known {
-		keep = sort.Search(len(r.samples), func(i int) bool { return r.samples[i].lsn > end || r.samples[i].first > since })
+		keep = sort.Search(len(r.samples), func(i int) bool { return r.samples[i].lsn > end })
 	}
 	if keep > 0 {
 		last := &r.samples[keep-1].last
 		*last = min(*last, since)
+		if keep > 1 {
+			// The new primary had the next sample already: it came later than this.
+			*last = max(*last, r.samples[keep-2].last)
+		}
 	}
 	r.samples = r.samples[:keep]
 	r.timeline = timeline

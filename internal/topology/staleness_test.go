@@ -164,6 +164,23 @@ func TestZombiePrimaryFreshensNothing(t *testing.T) {
 	tr.stale(c, 60_200*ms, 100*ms)
 }
 
+// What b had received when it was promoted, it was promoted after.
+func TestFailoverKeepsWhatTheNewPrimaryHas(t *testing.T) {
+	tr := track(t)
+	tr.primary(a, 0, Position{1, 100})
+	tr.replica(b, 0, Position{1, 100})
+	tr.replica(c, 0, Position{1, 100})
+	for i := range 10 {
+		tr.primary(a, time.Duration(i+1)*1000*ms, Position{1, 200 + LSN(i)*100})
+	}
+	tr.replica(c, 10_500*ms, Position{1, 650})
+	tr.stale(c, 10_500*ms, 5500*ms)
+	tr.promoted(b, 10_600*ms, Position{2, 700}, 660) // last seen as a replica long ago
+	tr.stale(c, 10_600*ms, 6600*ms)                  // at 4 s a had 500, and 600 came later
+	tr.replica(c, 10_700*ms, Position{1, 450})       // it went back
+	tr.stale(c, 10_700*ms, 7700*ms)
+}
+
 func TestStalenessOfAnUnseenPromotion(t *testing.T) {
 	tr := track(t)
 	tr.primary(a, 0, Position{1, 100})
