@@ -1,4 +1,3 @@
-// Package e2e tests pgtide as a whole on real replicating clusters: what an
-// application sees while replicas lag, links break and primaries change.
-// Its files are tests; nothing imports it.
+// Package e2e holds whole-system tests: several application servers, browsers
+// and a cluster that breaks. It is never published.
 package e2e
