@@ -166,7 +166,7 @@ func stamper(conn *pgxpool.Conn) *stamp.Conn {
 // error it returns is the caller's.
 func (c *call) done(err error) (again bool, _ error) {
 	broken := c.conn.Conn().IsClosed()
-	c.note()
+	c.note(err == nil)
 	c.conn.Release()
 	c.conn = nil
 	c.leave()
@@ -177,11 +177,12 @@ func (c *call) done(err error) (again bool, _ error) {
 	return c.judge(err, attempt{sent: true, broken: broken})
 }
 
-// note keeps what the attempt means for later reads.
-func (c *call) note() {
+// note keeps what the attempt means for later reads. acked says that it was
+// answered without an error.
+func (c *call) note(acked bool) {
 	switch {
 	case c.writes():
-		c.db.wrote(c.state, c.stamp, &c.view.Nodes[c.node.index])
+		c.db.wrote(c.state, c.stamp, &c.view.Nodes[c.node.index], acked)
 	case c.state != nil && c.role() == topology.Replica:
 		c.state.read(c.node.index, c.view, c.req.Level)
 	}
@@ -189,20 +190,22 @@ func (c *call) note() {
 
 // wrote notes that a write on n has returned. A failed one counts too: what
 // failed may have been no more than the answer.
-func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node) {
+func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node, acked bool) {
 	count := db.writes.Add(1)
 	if st == nil {
 		return
 	}
 	if s != nil {
 		if p, ok := stamped(s, n); ok {
-			st.raise(p, 0)
+			st.raise(p)
 			return
 		}
 	}
-	// The position is not known. A sample of the primary taken from now on
-	// covers it; until there is one, the session's reads go to the primary.
-	st.raise(topology.Position{}, count)
+	if acked {
+		st.unplaced(count, n.Position.Timeline)
+		return
+	}
+	st.unplaced(count, 0)
 }
 
 // stamped returns the position that s got for a write on n. A connection leads

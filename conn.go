@@ -61,7 +61,7 @@ func (c *Conn) note() {
 	n := &k.view.Nodes[k.node.index]
 	switch {
 	case n.Role == topology.Primary:
-		k.db.wrote(k.state, nil, n)
+		k.db.wrote(k.state, nil, n, true)
 	case k.state != nil:
 		k.state.read(k.node.index, k.view, k.req.Level)
 	}

@@ -53,7 +53,9 @@ func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrOutcom
 // WriteLostError tells which position of a session a failover lost. It matches
 // [ErrWriteLost].
 type WriteLostError struct {
-	// Token is what the session had to see: a position on the old timeline.
+	// Token is what the session had to see: a position on the old timeline. Its
+	// LSN is 0/0 when the position of the write was never learned: then nobody
+	// can tell if the write survived.
 	Token Token
 	// Timeline is the one the cluster is on now, and Switch the LSN at which it
 	// left the token's timeline: what was written past it is lost.
@@ -62,6 +64,10 @@ type WriteLostError struct {
 }
 
 func (e *WriteLostError) Error() string {
+	if e.Token.need.LSN == 0 {
+		return fmt.Sprintf("%v, perhaps: the session had written on timeline %d, at a position that was not learned before timeline %d",
+			ErrWriteLost, e.Token.Timeline(), e.Timeline)
+	}
 	return fmt.Sprintf("%v: the session had written up to %s on timeline %d, which was abandoned at %s for timeline %d",
 		ErrWriteLost, e.Token.LSN(), e.Token.Timeline(), e.Switch, e.Timeline)
 }

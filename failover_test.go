@@ -407,3 +407,37 @@ func TestQueryCancelledByRecoveryIsMadeAgain(t *testing.T) {
 		t.Errorf("%d retries, want 1: the query was not cancelled", db.Stat().Retries)
 	}
 }
+
+func TestWriteOfUnknownPositionIsNotLostInSilence(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	// With an hour between probes no sample covers what is written through
+	// Acquire, which is not stamped.
+	db := open(t, c, pgtide.Options{ProbeInterval: time.Hour, ProbeTimeout: 10 * time.Second})
+	replica := c.Replicas()[0]
+	if err := replica.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx := pgtide.NewSession(t.Context())
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	insert(t, ctx, conn, "acknowledged and lost")
+	conn.Release()
+	carried, _ := pgtide.TokenFrom(ctx)
+	if err := c.Primary().Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Promote(t.Context(), replica.Name()); err != nil {
+		t.Fatal(err)
+	}
+	for name, ctx := range map[string]context.Context{"the session": ctx, "another with its token": pgtide.WithToken(t.Context(), carried)} {
+		if _, err := db.Exec(pgtide.OnPrimary(ctx), "select 1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := pgtide.Lost(ctx); !errors.Is(err, pgtide.ErrWriteLost) {
+			t.Errorf("%s was told %v, want ErrWriteLost", name, err)
+		}
+	}
+}

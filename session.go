@@ -119,6 +119,10 @@ type floor struct {
 	need, prior topology.Position
 	// writes is the count of writes to be seen whose positions are not in need.
 	writes uint64
+	// acked is the same of those that were acknowledged, the last of them on the
+	// timeline on: they must not get lost in silence. Zero is none.
+	acked uint64
+	on    uint32
 	// at is when need was raised last: positions sampled later are not before it.
 	at time.Duration
 }
@@ -137,12 +141,11 @@ func (st *state) adopt(t Token) bool {
 	if t.systemID != v.SystemID {
 		return false
 	}
-	var writes uint64
 	if t.unplaced {
-		writes = st.db.writes.Add(1)
+		st.unplaced(st.db.writes.Add(1), t.need.Timeline)
 	}
-	st.raise(t.need, writes)
-	st.raise(t.prior, 0)
+	st.raise(t.need)
+	st.raise(t.prior)
 	for i := range v.Nodes {
 		if t.last != 0 && st.db.nodes[i].hash == t.last {
 			st.last.CompareAndSwap(topology.NoNode, int64(i))
@@ -151,17 +154,32 @@ func (st *state) adopt(t Token) bool {
 	return true
 }
 
-// raise adds a position, or a count of writes, to what must be seen.
-func (st *state) raise(p topology.Position, writes uint64) {
+// raise adds a position to what must be seen.
+func (st *state) raise(p topology.Position) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.raiseLocked(p, writes)
+	st.raiseLocked(p)
 }
 
-func (st *state) raiseLocked(p topology.Position, writes uint64) {
+func (st *state) raiseLocked(p topology.Position) {
 	f := *st.floor.Load()
 	f.need, f.prior = mergePositions(f.need, f.prior, p)
-	f.writes = max(f.writes, writes)
+	f.at = st.db.watch.Now()
+	st.floor.Store(&f)
+}
+
+// unplaced adds a write whose position is not known: a sample of the primary
+// taken from now on covers it, and until there is one, the session's reads go
+// to the primary. timeline is the one it was made on, or zero if it was not
+// acknowledged.
+func (st *state) unplaced(count uint64, timeline uint32) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := *st.floor.Load()
+	f.writes = max(f.writes, count)
+	if timeline != 0 {
+		f.acked, f.on = max(f.acked, count), max(f.on, timeline)
+	}
 	f.at = st.db.watch.Now()
 	st.floor.Store(&f)
 }
@@ -182,7 +200,7 @@ func (st *state) demand(r *route.Request, v *topology.View) {
 // unsettled reports whether v changes what f means: the cluster has moved to a
 // newer timeline, or f asks for what cannot be.
 func (f *floor) unsettled(v *topology.View) bool {
-	return !f.prior.IsZero() || f.need.Timeline < v.Timeline && !f.need.IsZero() || f.future(v)
+	return f.writes > 0 && (v.Floor.Writes >= f.writes || f.on < v.Timeline) || !f.prior.IsZero() || f.need.Timeline < v.Timeline && !f.need.IsZero() || f.future(v)
 }
 
 // future reports whether f asks for a position that the primary had not
@@ -192,23 +210,28 @@ func (f *floor) future(v *topology.View) bool {
 	return v.NewestAt > f.at && f.need.Timeline == v.Newest.Timeline && f.need.LSN > v.Newest.LSN
 }
 
-// settle translates the floor to the timeline of v. What was lost is reported,
+// settle turns counts of writes into positions that v has for them, and
+// translates the floor to the timeline of v. What was lost is reported,
 // and the session goes on from where the primary is now.
 func (st *state) settle(v *topology.View) *floor {
-	f, lost := st.translate(v)
-	for _, p := range lost {
+	f, losses := st.translate(v)
+	for _, p := range losses {
 		st.lose(v, p)
 	}
 	return f
 }
 
-func (st *state) translate(v *topology.View) (_ *floor, lost []topology.Position) {
+func (st *state) translate(v *topology.View) (_ *floor, losses []topology.Position) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := *st.floor.Load()
 	if f.future(v) {
 		st.db.stat.futureTokens.Add(1)
 		f.need = v.Newest
+	}
+	if lost := f.place(v); lost {
+		losses = append(losses, topology.Position{Timeline: f.on})
+		f.acked, f.on = 0, 0
 	}
 	for _, p := range [2]*topology.Position{&f.prior, &f.need} {
 		if p.IsZero() || p.Timeline >= v.Timeline {
@@ -220,7 +243,7 @@ func (st *state) translate(v *topology.View) (_ *floor, lost []topology.Position
 			// Up to the switch the two timelines are one log.
 			p.Timeline = v.Timeline
 		case topology.Lost:
-			lost = append(lost, *p)
+			losses = append(losses, *p)
 			*p = topology.Position{}
 			if v.Newest.Timeline == v.Timeline {
 				*p = v.Newest
@@ -231,7 +254,25 @@ func (st *state) translate(v *topology.View) (_ *floor, lost []topology.Position
 		f.need.LSN, f.prior = max(f.need.LSN, f.prior.LSN), topology.Position{}
 	}
 	st.floor.Store(&f)
-	return &f, lost
+	return &f, losses
+}
+
+// place turns counts of writes into positions of v that cover them. It reports
+// that an acknowledged write is lost, as far as anybody can tell, when the
+// cluster has left the timeline it was made on before its position was sampled.
+func (f *floor) place(v *topology.View) (lost bool) {
+	if f.acked > 0 && f.on < v.Timeline {
+		if v.Before.Position.Timeline != f.on || v.Before.Writes < f.acked {
+			return true
+		}
+		f.need, f.prior = mergePositions(f.need, f.prior, v.Before.Position)
+		f.acked, f.on = 0, 0
+	}
+	if f.writes > 0 && v.Floor.Writes >= f.writes {
+		f.need, f.prior = mergePositions(f.need, f.prior, v.Floor.Position)
+		f.writes, f.acked, f.on = 0, 0, 0
+	}
+	return false
 }
 
 func (st *state) lose(v *topology.View, p topology.Position) {
@@ -275,9 +316,9 @@ func (st *state) fold(r *route.Request, v *topology.View) {
 		n := &v.Nodes[s.node]
 		switch {
 		case n.State == topology.Up && n.Incarnation == s.incarnation && n.Observed > s.end:
-			st.raiseLocked(n.Position, 0)
+			st.raiseLocked(n.Position)
 		case v.NewestAt > s.end:
-			st.raiseLocked(v.Newest, 0)
+			st.raiseLocked(v.Newest)
 		default:
 			rest = append(rest, s)
 		}
@@ -298,13 +339,10 @@ func (st *state) token() Token {
 	v := st.db.watch.View()
 	r := route.Request{Level: route.Session}
 	st.demand(&r, v)
-	t := Token{systemID: v.SystemID, need: r.Need, prior: r.Prior}
-	if r.Writes > 0 {
-		if v.Floor.Writes >= r.Writes {
-			t.need, t.prior = mergePositions(t.need, t.prior, v.Floor.Position)
-		} else {
-			t.unplaced = true
-		}
+	t := Token{systemID: v.SystemID, need: r.Need, prior: r.Prior, unplaced: r.Writes > 0}
+	if f := st.floor.Load(); t.unplaced && f.on != 0 {
+		// The timeline goes along, so that a failover on the way is noticed.
+		t.need, t.prior = mergePositions(t.need, t.prior, topology.Position{Timeline: f.on})
 	}
 	t.unplaced = t.unplaced || r.Only != 0 || r.Scattered
 	if t.IsZero() {

@@ -91,7 +91,7 @@ func (t *tx) Commit(ctx context.Context) error {
 	err := t.Tx.Commit(ctx)
 	broken := c.conn.Conn().IsClosed()
 	if t.write {
-		c.db.wrote(c.state, s, &c.view.Nodes[c.node.index])
+		c.db.wrote(c.state, s, &c.view.Nodes[c.node.index], err == nil)
 	}
 	t.end(err)
 	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {

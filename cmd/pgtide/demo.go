@@ -50,6 +50,9 @@ The exit code is 0 only if every expectation held.`,
 func runDemo(cmd *cobra.Command, s streams, o demo.Options, once, asJSON bool) (err error) {
 	ctx := cmd.Context()
 	d, err := demo.Start(ctx, o)
+	if errors.Is(err, demo.ErrOptions) {
+		return misuse(cmd, "%w", err)
+	}
 	if err != nil {
 		return interrupted(ctx.Err(), err)
 	}

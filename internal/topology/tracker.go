@@ -128,7 +128,7 @@ func (t *Tracker) sampled(o Observation) {
 		end, ancestor, known := t.view.History.end(old, o.Position.Timeline)
 		since := t.view.History.since(old, o.Position.Timeline)
 		t.ring.follow(o.Position.Timeline, end, since, known && ancestor && old != 0)
-		t.view.Floor = Floor{}
+		t.view.Before, t.view.Floor = t.view.Floor, Floor{}
 		// What was fresh by the old primary's log is measured by the new one's.
 		for i := range t.view.Nodes {
 			t.view.Nodes[i].FreshKnown, t.targets[i] = false, target{passed: t.ring.newest()}

@@ -22,6 +22,8 @@ type View struct {
 	// Floor is a position of the primary sampled after every write counted by
 	// Floor.Writes had returned.
 	Floor Floor
+	// Before is the last Floor of the timeline that the primary was on before.
+	Before Floor
 	// Newest is the last sample of the primary's position, taken at NewestAt.
 	Newest   Position
 	NewestAt time.Duration

@@ -45,10 +45,12 @@ func (d *Demo) invite() {
 	d.story.title(`The service goes on at %[1]s; %[2]s is still %[3]s late. Try, in another terminal:
 
   curl -i -c jar -b jar -d '{"text":"hi"}' %[1]s
-  curl -i -c jar -b jar '%[1]s?limit=3'          # your message is there, X-Served-By says from where
-  curl -i '%[1]s?limit=3'                        # without the cookie it may be that it is not
+  curl -i -c jar -b jar '%[1]s?limit=3'
+  curl -i '%[1]s?limit=3'
   curl -X PUT -d '{"text":"ho"}' %[1]s/ID
   curl -X DELETE %[1]s/ID
 
+The second one always shows the message, the third one, without the cookie, when
+the replica that serves it has it. The header X-Served-By names the node.
 Ctrl-C ends it and removes everything.`, url, d.slow.Name(), seconds(d.options.Delay))
 }

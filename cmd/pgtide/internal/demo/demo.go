@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/pgtide/pgtide"
@@ -33,6 +34,9 @@ const (
 // MaxDelay is the longest Options.Delay.
 const MaxDelay = 30 * time.Second
 
+// maxCount is the most clients, and the most rounds.
+const maxCount = 1000
+
 // Options configure a Demo. The zero value is the demo as it is documented.
 type Options struct {
 	// Listen is the TCP address of the service. If its port is taken the next
@@ -51,6 +55,9 @@ type Options struct {
 	Out io.Writer
 }
 
+// ErrOptions: a field of Options has a value that it cannot have.
+var ErrOptions = errors.New("impossible option")
+
 func (o Options) withDefaults() (Options, error) {
 	if o.Listen == "" {
 		o.Listen = DefaultListen
@@ -68,12 +75,12 @@ func (o Options) withDefaults() (Options, error) {
 		o.Out = io.Discard
 	}
 	switch {
-	case o.Clients < 0 || o.Clients > 1000:
-		return o, fmt.Errorf("%d clients: from 1 to 1000 are possible", o.Clients)
-	case o.Rounds < 0 || o.Rounds > 1000:
-		return o, fmt.Errorf("%d rounds: from 1 to 1000 are possible", o.Rounds)
-	case o.Delay < 0 || o.Delay > MaxDelay:
-		return o, fmt.Errorf("a delay of %v: from 1ms to %v are possible", o.Delay, MaxDelay)
+	case o.Clients < 0 || o.Clients > maxCount:
+		return o, fmt.Errorf("%w: %d clients, want 1 to %d", ErrOptions, o.Clients, maxCount)
+	case o.Rounds < 0 || o.Rounds > maxCount:
+		return o, fmt.Errorf("%w: %d rounds, want 1 to %d", ErrOptions, o.Rounds, maxCount)
+	case o.Delay < time.Millisecond || o.Delay > MaxDelay:
+		return o, fmt.Errorf("%w: a delay of %v, want 1ms to %v", ErrOptions, o.Delay, MaxDelay)
 	}
 	return o, nil
 }
@@ -92,8 +99,8 @@ type Demo struct {
 }
 
 // Start starts the cluster and the service, and returns once every replica has
-// the schema. Nothing is left behind if it does not succeed; else the caller
-// must call [Demo.Close].
+// the schema, in a minute at most beside the delay of the slow one. Nothing is
+// left behind if it does not succeed; else the caller must call [Demo.Close].
 func Start(ctx context.Context, o Options) (*Demo, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -107,6 +114,8 @@ func Start(ctx context.Context, o Options) (*Demo, error) {
 }
 
 func (d *Demo) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute+2*d.options.Delay, errors.New("the start takes too long"))
+	defer cancel()
 	// Taken first, so that a bad address is told before anything is started.
 	listener, err := listen(ctx, d.options.Listen)
 	if err != nil {
@@ -151,8 +160,9 @@ func (d *Demo) start(ctx context.Context) error {
 
 	d.api = serve(listener, pgtidehttp.New(d.db, pgtidehttp.Options{Keys: newKeys(), Insecure: true}).Wrap(showServed(service.New(d.db))))
 	d.story.say("the service listens on %s", d.api.url)
-	if d.api.addr != d.options.Listen {
-		d.story.say("  not on %s: that port is taken", d.options.Listen)
+	_, wanted, _ := net.SplitHostPort(d.options.Listen)
+	if _, got, _ := net.SplitHostPort(d.api.addr); got != wanted && wanted != "0" {
+		d.story.say("  port %s is taken", wanted)
 	}
 	return nil
 }
@@ -222,6 +232,9 @@ func (d *Demo) Serve(ctx context.Context) error {
 
 // Close stops the service and the cluster, and removes the cluster's folder.
 func (d *Demo) Close() error {
+	if d.cluster != nil {
+		d.story.say("\nstopping the cluster ...")
+	}
 	if d.api != nil {
 		d.api.stop()
 	}

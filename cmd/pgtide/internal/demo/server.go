@@ -23,11 +23,11 @@ const morePorts = 50
 func listen(ctx context.Context, addr string) (net.Listener, error) {
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: want host:port, as in %s", addr, DefaultListen)
+		return nil, fmt.Errorf("%w: listen on %q, want host:port as in %s", ErrOptions, addr, DefaultListen)
 	}
 	first, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: a port is a number up to 65535", addr)
+		return nil, fmt.Errorf("%w: listen on %q, want a port from 0 to 65535", ErrOptions, addr)
 	}
 	var config net.ListenConfig
 	for port := first; ; port++ {
@@ -35,7 +35,7 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 		switch {
 		case err == nil:
 			return l, nil
-		case !errors.Is(err, syscall.EADDRINUSE) || port == 65535:
+		case !errors.Is(err, syscall.EADDRINUSE) || first == 0 || port == 65535:
 			return nil, fmt.Errorf("listen on %s: %w", addr, err)
 		case port == first+morePorts:
 			return nil, fmt.Errorf("listen on %s: this port and the next %d are taken: name another one", addr, morePorts)
