@@ -19,7 +19,7 @@ import (
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	write, detail, bound := db.classifyBatch(b)
 	r := &batch{call: db.newCall(ctx, write), base: ctx, source: b, bound: bound}
-	r.detail = detail
+	r.detail, r.call.batch = detail, b
 	_ = r.send() // kept for the first result
 	return r
 }

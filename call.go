@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgtide/pgtide/internal/route"
@@ -21,6 +22,7 @@ import (
 type call struct {
 	db     *DB
 	sql    string // the statement, when there is just one to learn about
+	batch  *pgx.Batch
 	detail string // what about the statement decided
 	state  *state // nil outside a session
 	req    route.Request
@@ -43,6 +45,7 @@ type call struct {
 	stamp    *stamp.Conn // set when the write is to be stamped
 	spilled  bool        // holds a place in db.spill
 	handed   bool        // a part of the result was handed out
+	calls    bool        // a read at a primary that may write all the same
 
 	// Of the attempts before it:
 	attempt  int
@@ -120,6 +123,7 @@ func (c *call) acquire(ctx context.Context) error {
 		if f := c.db.options.Hooks.OnDecision; f != nil {
 			c.ctx = f(ctx, c.decision)
 		}
+		c.calls = c.req.Write == route.ReasonNone && c.role() != topology.Replica && c.callsFunctions()
 		c.node.inFlight.Add(1)
 		conn, err := c.node.pool.Acquire(c.ctx)
 		if err == nil {
@@ -137,7 +141,21 @@ func (c *call) acquire(ctx context.Context) error {
 // writes reports whether the attempt may have written. One that the caller sent
 // to a replica has not: that is the caller's word.
 func (c *call) writes() bool {
-	return c.req.Write != route.ReasonNone && !c.begin && (c.req.Target != route.ToReplica || c.role() != topology.Replica)
+	return c.calls || c.req.Write != route.ReasonNone && !c.begin && (c.req.Target != route.ToReplica || c.role() != topology.Replica)
+}
+
+// callsFunctions reports whether a read calls functions of the user's own. A
+// standby would refuse those that write; a primary does not.
+func (c *call) callsFunctions() bool {
+	if c.batch == nil {
+		return sqlkind.Calls(c.sql)
+	}
+	for _, q := range c.batch.QueuedQueries {
+		if sqlkind.Calls(q.SQL) {
+			return true
+		}
+	}
+	return false
 }
 
 // role is that of the attempt's node, as far as was known when it was chosen.

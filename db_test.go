@@ -93,6 +93,15 @@ func TestEveryWayToWriteIsSeen(t *testing.T) {
 			var id int64
 			return db.QueryRow(ctx, "select write_message($1)", text).Scan(&id)
 		},
+		"function on the primary": func(ctx context.Context, text string) error {
+			var id int64
+			return db.QueryRow(pgtide.OnPrimary(ctx), "select write_message($1)", text).Scan(&id)
+		},
+		"function in a batch on the primary": func(ctx context.Context, text string) error {
+			b := &pgx.Batch{}
+			b.Queue("select write_message($1)", text)
+			return db.SendBatch(pgtide.WithConsistency(ctx, pgtide.Strong), b).Close()
+		},
 		"batch": func(ctx context.Context, text string) error {
 			b := &pgx.Batch{}
 			b.Queue("select 1")

@@ -104,6 +104,10 @@ func TestUnansweredWriteIsNotSentAgain(t *testing.T) {
 			var id int64
 			return db.QueryRow(ctx, "insert into message (text) values ($1) returning id", text).Scan(&id)
 		},
+		"function": func(ctx context.Context, text string) error {
+			var id int64
+			return db.QueryRow(ctx, "select write_message($1)", text).Scan(&id)
+		},
 		"batch": func(ctx context.Context, text string) error {
 			b := &pgx.Batch{}
 			b.Queue("insert into message (text) values ($1)", text)

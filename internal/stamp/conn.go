@@ -97,10 +97,10 @@ func (c *Conn) prepare(b []byte) []byte {
 		return b
 	}
 	switch {
-	case c.mode == Query && last == 'S' && c.reader.last().executes > 0:
+	case c.mode == Query && last == 'S' && c.reader.last().executes > 0 && bytes.HasSuffix(b, syncMessage):
 		c.dirty = false
 		c.reader.last().inline = afterCommit
-		return insert(b, inlineQuestion, len(syncMessage))
+		return splice(b, inlineQuestion, len(syncMessage))
 	case c.mode == Query && last == 'Q' && bytes.Equal(b, commit):
 		c.dirty = false
 		*c.reader.last() = request{executes: 1, inline: atOnce}
@@ -108,13 +108,13 @@ func (c *Conn) prepare(b []byte) []byte {
 	case c.mode == Query && last == 'Q', c.mode == Copy && (last == 'c' || last == 'f'):
 		c.dirty = false
 		c.reader.expect(request{ours: true})
-		return insert(b, question, 0)
+		return splice(b, question, 0)
 	}
 	return b
 }
 
-// insert returns b with extra in it, tail bytes before its end.
-func insert(b, extra []byte, tail int) []byte {
+// splice returns b with extra in it, tail bytes before its end.
+func splice(b, extra []byte, tail int) []byte {
 	out := make([]byte, 0, len(b)+len(extra))
 	out = append(out, b[:len(b)-tail]...)
 	out = append(out, extra...)
