@@ -191,7 +191,7 @@ type batchRows struct {
 func (r *batchRows) Next() bool {
 	for {
 		if r.Rows.Next() {
-			r.batch.handed = true
+			r.batch.hand()
 			return true
 		}
 		err := r.Rows.Err()

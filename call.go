@@ -201,9 +201,18 @@ func (c *call) note(acked bool) {
 	switch {
 	case c.writes():
 		c.db.wrote(c.state, c.stamp, &c.view.Nodes[c.node.index], acked)
-	case c.state != nil && c.role() == topology.Replica:
+	case c.state != nil:
 		c.state.read(c.node.index, c.view, c.req.Level)
 	}
+}
+
+// hand notes that a part of the result is handed out. The session has been shown
+// it from now on, and may read elsewhere before it has read the rest.
+func (c *call) hand() {
+	if !c.handed && c.state != nil {
+		c.state.read(c.node.index, c.view, c.req.Level)
+	}
+	c.handed = true
 }
 
 // wrote notes that a write on n has returned. A failed one counts too: what

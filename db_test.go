@@ -413,6 +413,66 @@ func TestSessionLevelNeverGoesBack(t *testing.T) {
 	read(t, pgtide.WithToken(t.Context(), token), open(t, c, pgtide.Options{}), id)
 }
 
+func TestSessionLevelCountsReadsAtThePrimary(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{})
+	pause(t, c)
+	for name, readPrimary := range map[string]func(ctx context.Context, id int64){
+		"statement": func(ctx context.Context, id int64) { read(t, pgtide.OnPrimary(ctx), db, id) },
+		"transaction rolled back": func(ctx context.Context, id int64) {
+			tx, err := db.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var text string
+			if err := errors.Join(tx.QueryRow(ctx, "select text from message where id = $1", id).Scan(&text), tx.Rollback(ctx)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"read-only transaction": func(ctx context.Context, id int64) {
+			err := pgx.BeginTxFunc(pgtide.OnPrimary(ctx), db, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+				var text string
+				return tx.QueryRow(ctx, "select text from message where id = $1", id).Scan(&text)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Log(name)
+		id := insert(t, pgtide.NewSession(t.Context()), db, "written by somebody else")
+		ctx := pgtide.NewSession(pgtide.WithConsistency(t.Context(), pgtide.Session))
+		readPrimary(ctx, id)
+		read(t, ctx, db, id)
+	}
+}
+
+func TestSessionLevelCountsRowsStillBeingRead(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 2})
+	db := open(t, c, pgtide.Options{})
+	slow, fast := c.Replicas()[0], c.Replicas()[1]
+	if err := slow.PauseReplay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := insert(t, pgtide.NewSession(t.Context()), db, "written by somebody else")
+	if err := db.WaitFor(t.Context(), mustToken(t, db), fast.Name()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		ctx := pgtide.NewSession(pgtide.WithConsistency(t.Context(), pgtide.Session))
+		rows, err := db.Query(pgtide.OnNode(ctx, fast.Name()), "select id from message where id = $1", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			read(t, ctx, db, id)
+		}
+		rows.Close()
+	}
+}
+
 func mustToken(t *testing.T, db *pgtide.DB) pgtide.Token {
 	t.Helper()
 	token, err := db.CurrentToken(t.Context())

@@ -76,7 +76,7 @@ func (r *rows) end(err error) (again bool) {
 func (r *rows) Next() bool {
 	for !r.over {
 		if r.rows.Next() {
-			r.handed = true
+			r.hand()
 			return true
 		}
 		r.rows.Close()

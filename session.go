@@ -286,7 +286,9 @@ func (st *state) lose(v *topology.View, p topology.Position) {
 
 // read records that node i, as v has it, served a read that has ended.
 func (st *state) read(i int, v *topology.View, level route.Level) {
-	st.last.Store(int64(i))
+	if v.Nodes[i].Role == topology.Replica {
+		st.last.Store(int64(i))
+	}
 	if level != route.Session {
 		return
 	}
@@ -304,10 +306,11 @@ func (st *state) read(i int, v *topology.View, level route.Level) {
 
 // fold turns reads into positions as far as v allows, and tells r of the rest.
 //
-// A replica shows what it has replayed. So a position of it asked for after a
-// read had ended covers what the read was shown, and so does one of the
-// primary, which no replica is ahead of. No query is made for this: the next
-// probe brings the position, and until then the session stays where it is.
+// A replica shows what it has replayed, a primary what it has written. So a
+// position of the node asked for after a read had ended covers what the read
+// was shown, and so does one of the primary, which no replica is ahead of. No
+// query is made for this: the next probe brings the position, and until then
+// the session stays where it is.
 func (st *state) fold(r *route.Request, v *topology.View) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

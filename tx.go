@@ -92,6 +92,8 @@ func (t *tx) Commit(ctx context.Context) error {
 	broken := c.conn.Conn().IsClosed()
 	if t.write {
 		c.db.wrote(c.state, s, &c.view.Nodes[c.node.index], err == nil)
+	} else {
+		t.read()
 	}
 	t.end(err)
 	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {
@@ -114,8 +116,16 @@ func (t *tx) Rollback(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	}
 	err := t.Tx.Rollback(ctx)
+	t.read()
 	t.end(err)
 	return err
+}
+
+// read notes that the session was shown what the transaction has read.
+func (t *tx) read() {
+	if c := t.call; c.state != nil {
+		c.state.read(c.node.index, c.view, c.req.Level)
+	}
 }
 
 // settle ends a transaction that a batch could not begin.
@@ -130,9 +140,6 @@ func (t *tx) settle() {
 func (t *tx) end(err error) {
 	t.ended = true
 	c := t.call
-	if !t.write && c.state != nil && c.role() == topology.Replica {
-		c.state.read(c.node.index, c.view, c.req.Level)
-	}
 	c.conn.Release()
 	c.leave()
 	c.result(err, false)
