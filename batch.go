@@ -49,6 +49,7 @@ type batch struct {
 
 	results pgx.BatchResults // of the attempt under way; nil when it could not be sent
 	tx      *tx              // begun by the batch; it owns the connection
+	noTx    pgx.Tx           // closed, in place of one that could not be begun
 	next    int              // index of the next statement
 	over    bool             // done was called for the attempt
 	err     error            // the final error
@@ -59,6 +60,7 @@ type batch struct {
 func (b *batch) send() error {
 	if b.err = b.acquire(b.base); b.err != nil {
 		b.results, b.over = nil, true
+		b.noTx = pgx.FailedBatchResults(b.source, b.err).Tx()
 		return b.err
 	}
 	if !b.bound {
@@ -175,7 +177,7 @@ func (b *batch) end(err, failure error) {
 // Tx implements [pgx.BatchResults].
 func (b *batch) Tx() pgx.Tx {
 	if b.tx == nil {
-		return nil
+		return b.noTx
 	}
 	return b.tx
 }

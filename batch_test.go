@@ -1,6 +1,7 @@
 package pgtide_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -87,6 +88,24 @@ func TestBatchThatAReplicaRefuses(t *testing.T) {
 		if err := db.QueryRow(ctx, "select count(*) from message where text = $1", name).Scan(&n); err != nil || n != 1 {
 			t.Errorf("%s: the function ran %d times, want once (%v)", name, n, err)
 		}
+	}
+}
+
+func TestBatchThatCannotBeginItsTransaction(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	r := db.SendBatch(ended, b)
+	if err := r.Close(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close: %v, want the context's error", err)
+	}
+	if tx := r.Tx(); tx == nil {
+		t.Error("Tx is nil: a deferred Rollback would panic")
+	} else if err := tx.Rollback(t.Context()); !errors.Is(err, pgx.ErrTxClosed) {
+		t.Errorf("Rollback: %v, want ErrTxClosed", err)
 	}
 }
 

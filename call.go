@@ -106,10 +106,10 @@ func writeReason(k sqlkind.Kind) route.Reason {
 
 // acquire finds a node for the next attempt and takes a connection to it.
 func (c *call) acquire(ctx context.Context) error {
-	if c.db.closed.Load() {
-		return ErrClosed
-	}
 	for {
+		if c.db.isClosed() {
+			return ErrClosed
+		}
 		if err := c.place(ctx); err != nil {
 			return err
 		}
@@ -193,6 +193,18 @@ func (c *call) done(err error) (again bool, _ error) {
 		return false, nil
 	}
 	return c.judge(err, attempt{sent: true, broken: broken})
+}
+
+// abandon gives the connection back when code of the caller's has panicked: an
+// argument that encodes itself, a tracer. After done it does nothing.
+func (c *call) abandon() {
+	if c.conn == nil {
+		return
+	}
+	c.note(false)
+	c.conn.Release()
+	c.conn = nil
+	c.leave()
 }
 
 // note keeps what the attempt means for later reads. acked says that it was

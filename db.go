@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,12 +25,14 @@ type DB struct {
 	options Options
 	nodes   []*node
 	watch   *watch.Watcher
+	started chan struct{} // closed when watch is set, or never will be
 	kinds   sqlkind.Cache
 	// writes counts the calls that may have written and have returned.
 	writes atomic.Uint64
 	queued atomic.Int64  // calls that wait for a primary
 	spill  chan struct{} // places for reads at the primary because replicas lag; nil sets no limit
-	closed atomic.Bool
+	closed chan struct{}
+	once   sync.Once // closes closed
 	stat   counters
 }
 
@@ -59,11 +62,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{options: o}
+	db := &DB{options: o, started: make(chan struct{}), closed: make(chan struct{})}
 	watched := make([]watch.Node, len(configs))
 	for i, c := range configs {
 		n, err := db.newNode(i, c)
 		if err != nil {
+			close(db.started)
 			db.closePools()
 			return nil, err
 		}
@@ -80,6 +84,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		Writes:   db.writes.Load,
 		OnView:   db.viewed,
 	})
+	close(db.started)
 	if err := db.ready(ctx); err != nil {
 		db.Close()
 		return nil, err
@@ -137,6 +142,15 @@ var errRestarted = errors.New("the server was restarted since it was last looked
 // recognise makes sure that a new connection leads to the very server run whose
 // position is known: a replica that has restarted may show less than it did.
 func (db *DB) recognise(ctx context.Context, i int, conn *pgx.Conn) error {
+	// A pool with a minimum of connections makes them before there is a watcher.
+	select {
+	case <-db.started:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if db.watch == nil {
+		return ErrClosed
+	}
 	var incarnation int64
 	err := conn.QueryRow(ctx, "select (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint",
 		pgx.QueryExecModeSimpleProtocol).Scan(&incarnation)
@@ -254,15 +268,24 @@ func nodeName(v *topology.View, i int) string {
 }
 
 // Close closes all connections. It waits until those that are in use have been
-// given back, as a pool does.
+// given back, as a pool does. Calls that wait for a node return [ErrClosed].
 func (db *DB) Close() {
-	if db.closed.Swap(true) {
-		return
+	db.once.Do(func() {
+		close(db.closed)
+		if db.watch != nil {
+			db.watch.Close()
+		}
+		db.closePools()
+	})
+}
+
+func (db *DB) isClosed() bool {
+	select {
+	case <-db.closed:
+		return true
+	default:
+		return false
 	}
-	if db.watch != nil {
-		db.watch.Close()
-	}
-	db.closePools()
 }
 
 func (db *DB) closePools() {

@@ -128,6 +128,13 @@ func TestEveryWayToWriteIsSeen(t *testing.T) {
 			}
 			return r.Tx().Commit(ctx)
 		},
+		"transaction with its own BEGIN": func(ctx context.Context, text string) error {
+			o := pgx.TxOptions{AccessMode: pgx.ReadOnly, BeginQuery: "begin"} // pgx sends BeginQuery alone
+			return pgx.BeginTxFunc(ctx, db, o, func(tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, "insert into message (text) values ($1)", text)
+				return err
+			})
+		},
 		"acquired connection": func(ctx context.Context, text string) error {
 			conn, err := db.Acquire(ctx)
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 // package comment for where that is, and for the errors of every call.
 func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c := db.statement(ctx, sql)
+	defer c.abandon()
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return pgconn.CommandTag{}, err
@@ -32,6 +33,7 @@ func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
 	c := db.newCall(ctx, route.Write)
 	c.detail = "COPY"
+	defer c.abandon()
 	src := &copySource{CopyFromSource: rowSrc}
 	for {
 		if err := c.acquire(ctx); err != nil {

@@ -341,6 +341,40 @@ func TestRestartedReplicaIsProvenAgain(t *testing.T) {
 	})
 }
 
+func TestCloseEndsWaiting(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{FailoverWait: time.Hour})
+	pause(t, c)
+	ctx := pgtide.NewSession(t.Context())
+	insert(t, ctx, db, "what the replica lacks")
+	token, _ := pgtide.TokenFrom(ctx)
+	if err := c.Primary().Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the primary to be called down", func() bool { return db.Nodes()[0].State == "down" })
+	ended := make(chan error, 2)
+	go func() { ended <- db.WaitFor(t.Context(), token) }()
+	go func() {
+		_, err := db.Exec(t.Context(), "insert into message (text) values ('x')")
+		ended <- err
+	}()
+	// One of them waits for sure when the nodes are probed as often as may be.
+	before := db.Stat().Nodes[1].Probes
+	until(t, "a call to wait", func() bool { return db.Stat().Nodes[1].Probes > before+20 })
+	db.Close()
+	for range 2 {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, pgtide.ErrClosed) {
+				t.Errorf("call that waited when the DB was closed: %v, want ErrClosed", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a call still waits after Close")
+		}
+	}
+}
+
 func TestFrozenReplicaIsNoticed(t *testing.T) {
 	t.Parallel()
 	c := start(t, lab.Options{Replicas: 1})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgtide/pgtide"
@@ -84,6 +87,39 @@ func TestHooksSeeNodesChange(t *testing.T) {
 	for {
 		if n := <-nodes; n.Name == "node2" && n.Role == pgtide.RolePrimary {
 			break
+		}
+	}
+}
+
+func TestOpenWithAMinimumOfConnections(t *testing.T) {
+	t.Parallel()
+	failure := errors.New("not the last one")
+	for _, fails := range []bool{false, true} {
+		var before atomic.Int64
+		db, err := pgtide.Open(t.Context(), pgtide.Options{Nodes: nodes(shared), Configure: func(node string, c *pgxpool.Config) error {
+			c.MinConns = 1
+			c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+				before.Add(1)
+				return nil
+			}
+			if node != "node1" {
+				// The first node's pool connects now, before there is a watcher; how far
+				// it has got sends no signal.
+				until(t, "the first pool to connect", func() bool { return before.Load() > 0 })
+				<-time.After(50 * time.Millisecond)
+			}
+			if fails && node == "node3" {
+				return failure
+			}
+			return nil
+		}})
+		switch {
+		case fails && !errors.Is(err, failure):
+			t.Errorf("Open with a Configure that fails: %v", err)
+		case !fails && err != nil:
+			t.Error(err)
+		case !fails:
+			db.Close()
 		}
 	}
 }

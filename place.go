@@ -38,6 +38,8 @@ func (c *call) place(ctx context.Context) error {
 					c.spilled = true
 				case <-changed:
 					continue
+				case <-c.db.closed:
+					return ErrClosed
 				case <-ctx.Done():
 					return fmt.Errorf("%w, and %d reads are at the primary already: %w", ErrNoFreshReplica, cap(c.db.spill), context.Cause(ctx))
 				}
@@ -65,7 +67,10 @@ func (c *call) place(ctx context.Context) error {
 			if err != nil || left <= 0 {
 				return c.nowhere(v, d)
 			}
-			if err := w.wait(ctx, d.Watch, changed, left); err != nil {
+			switch err := w.wait(ctx, d.Watch, changed, left); {
+			case err == ErrClosed:
+				return err
+			case err != nil:
 				return fmt.Errorf("%w: %w", c.nowhere(v, d), err)
 			}
 		}
@@ -205,6 +210,8 @@ func (w *waiter) wait(ctx context.Context, set uint64, changed <-chan struct{}, 
 	select {
 	case <-changed:
 	case <-w.timer.C:
+	case <-w.call.db.closed:
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

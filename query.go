@@ -52,14 +52,27 @@ func (r *rows) send() error {
 		}
 		r.arm(stamp.Query)
 		r.over = false
-		var err error
-		if r.rows, err = r.conn.Query(r.ctx, r.sql, r.args...); err == nil {
+		err := r.query()
+		if err == nil {
 			return nil
 		}
 		if !r.end(err) {
 			return r.err
 		}
 	}
+}
+
+func (r *rows) query() (err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			r.over = true
+			r.abandon()
+		}
+	}()
+	r.rows, err = r.conn.Query(r.ctx, r.sql, r.args...)
+	returned = true
+	return err
 }
 
 // end ends the attempt. It reports whether another one must be made.
@@ -134,6 +147,9 @@ func (r *rows) Values() ([]any, error) {
 func (r *rows) failed(err error) error {
 	if err != nil {
 		r.Close()
+		if r.err == nil {
+			r.err = err // of a RowScanner, which the driver has not seen
+		}
 	}
 	return err
 }

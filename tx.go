@@ -35,7 +35,7 @@ func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 		}
 		t, err := c.conn.BeginTx(c.ctx, o)
 		if err == nil {
-			return &tx{Tx: t, call: &c, write: c.role() != topology.Replica && o.AccessMode != pgx.ReadOnly}, nil
+			return &tx{Tx: t, call: &c, write: c.role() != topology.Replica && c.req.Write != route.ReasonNone}, nil
 		}
 		again, err := c.done(err)
 		if !again {

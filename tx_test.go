@@ -2,6 +2,7 @@ package pgtide_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"testing"
 
@@ -144,6 +145,57 @@ func TestSetTransactionAfterBegin(t *testing.T) {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			t.Errorf("%s on an acquired connection: %v", sql, err)
 		}
+	}
+}
+
+type explosive struct{}
+
+func (explosive) Value() (driver.Value, error) { panic("an argument that panics") }
+
+func TestConnectionsComeBackAfterAPanic(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	for name, call := range map[string]func(ctx context.Context){
+		"Exec":     func(ctx context.Context) { db.Exec(ctx, "select $1::text", explosive{}) },
+		"Query":    func(ctx context.Context) { db.Query(ctx, "select $1::text", explosive{}) },
+		"QueryRow": func(ctx context.Context) { db.QueryRow(ctx, "select $1::text", explosive{}) },
+	} {
+		for _, ctx := range []context.Context{t.Context(), pgtide.OnPrimary(pgtide.NewSession(t.Context()))} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s did not panic", name)
+					}
+				}()
+				call(ctx)
+			}()
+		}
+		for _, n := range db.Stat().Nodes {
+			if n.InFlight != 0 || n.Pool.AcquiredConns() != 0 {
+				t.Fatalf("node %s: %d calls in flight and %d connections taken after %s panicked", n.Name, n.InFlight, n.Pool.AcquiredConns(), name)
+			}
+		}
+	}
+}
+
+type picky struct{}
+
+var errPicky = errors.New("not this row")
+
+func (picky) ScanRow(pgx.Rows) error { return errPicky }
+
+func TestErrKeepsTheErrorOfARowScanner(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	rows, err := db.Query(t.Context(), "select generate_series(1, 3)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		_ = rows.Scan(picky{}) // pgx keeps it for Err
+	}
+	if err := rows.Err(); !errors.Is(err, errPicky) {
+		t.Errorf("Err after a Scan that failed: %v, want its error", err)
 	}
 }
 

@@ -91,6 +91,8 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 		}
 		select {
 		case <-changed:
+		case <-db.closed:
+			return ErrClosed
 		case <-ctx.Done():
 			n := &v.Nodes[late]
 			return fmt.Errorf("%w: node %q (%s) is at %v, the token at %v: %w",
