@@ -35,6 +35,17 @@ func (a account) give(path string) error {
 	return os.Lchown(path, int(a.UID), int(a.GID))
 }
 
+// explain names what is wrong when a program could not be started.
+func (a account) explain(program string, err error) error {
+	switch {
+	case a.dropped() && cannotSwitch(err):
+		return fmt.Errorf("run %s as user %d: %w: this root may not change user, and PostgreSQL refuses to run as root: run as another user", program, a.UID, err)
+	case a.dropped() && errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("run %s as user %d: %w: choose an installation that everybody may run", program, a.UID, err)
+	}
+	return fmt.Errorf("run %s: %w", program, err)
+}
+
 // reach proves that the account can enter dir, and otherwise names the folder
 // that stops it.
 func (a account) reach(ctx context.Context, dir string) error {
@@ -53,7 +64,7 @@ func (a account) reach(ctx context.Context, dir string) error {
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
-		return fmt.Errorf("run as user %d: %w: root without the right to change user cannot run PostgreSQL; run as another user", a.UID, err)
+		return a.explain("/bin/sh", err)
 	}
 	culprit := dir
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {

@@ -3,7 +3,6 @@ package lab
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -107,11 +106,12 @@ func openBinaries(ctx context.Context, dir string, a account) (binaries, error) 
 	cmd.SysProcAttr = processAttr(a)
 	cmd.Dir = "/"
 	out, err := cmd.CombinedOutput()
-	if errors.Is(err, os.ErrPermission) {
-		return b, fmt.Errorf("run %s: the servers' user %d may not: %w: choose an installation that everybody may run", b.postgres(), a.UID, err)
-	}
 	if err != nil {
-		return b, fmt.Errorf("run %s -V: %w: %s", b.postgres(), err, strings.TrimSpace(string(out)))
+		err = a.explain(b.postgres(), err)
+		if text := strings.TrimSpace(string(out)); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return b, err
 	}
 	b.banner = strings.TrimSpace(string(out))
 	found := versionPattern.FindStringSubmatch(b.banner)

@@ -117,7 +117,7 @@ func (c *Cluster) Node(name string) (*Node, error) {
 
 // Primary returns the node that is out of recovery, running or not; if several
 // are, as after the promotion of a replica beside a living primary, the one on
-// the newest timeline. The answer is read from the nodes' folders, so it knows
+// the newest timeline. It is nil if every node is a replica. The answer is read from the nodes' folders, so it knows
 // of promotions made with SQL too, and needs no server to answer.
 func (c *Cluster) Primary() *Node {
 	var primary *Node

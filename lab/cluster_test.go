@@ -256,3 +256,22 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Errorf("status after close: got %v, want ErrClosed", err)
 	}
 }
+
+// A node's name is its application_name, so settings can choose synchronous
+// replicas by it.
+func TestSynchronousReplica(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	c := start(t, lab.Options{Replicas: 1, Settings: map[string]string{
+		"synchronous_standby_names": "node2", "synchronous_commit": "remote_apply",
+	}})
+	exec1(t, c.Primary().DSN(), "create table t (i int)")
+	replica := c.Replicas()[0]
+	for want := 1; want <= 20; want++ {
+		exec1(t, c.Primary().DSN(), "insert into t values (1)")
+		if got := query[int](t, replica.DSN(), countRows); got != want {
+			t.Fatalf("rows on the replica right after the commit: got %d, want %d", got, want)
+		}
+	}
+	must(t, c.WaitCaughtUp(ctx))
+}

@@ -22,7 +22,9 @@
 // The servers behave as in production, with synchronous_commit on and
 // autovacuum running, but for durability, which is off unless asked for, and
 // for sizes: small buffers, at most 100 connections. Replicas use no slots; a
-// primary keeps 512 MB of WAL for them.
+// primary keeps 512 MB of WAL for them. Replication is asynchronous unless
+// [Options.Settings] name synchronous_standby_names: a replica's
+// application_name is its node's name.
 //
 // # Faults
 //

@@ -1,6 +1,10 @@
 package lab_test
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -154,4 +158,28 @@ func TestAddReplicaUnderWrites(t *testing.T) {
 	if got := len(c.Nodes()); got != 2 {
 		t.Errorf("nodes: got %d, want 2", got)
 	}
+}
+
+func TestAddReplicaTakesBackWhatItCannotMake(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	c := start(t, lab.Options{})
+	// All the lab sees of a tablespace outside the data directory is a link.
+	link := filepath.Join(c.Dir(), "node1", "data", "pg_tblspc", "16999")
+	must(t, os.Symlink("/elsewhere", link))
+	_, err := c.AddReplica(ctx)
+	wantError(t, err, "node2", "tablespace", "drop the tablespace")
+	if got := len(c.Nodes()); got != 1 {
+		t.Errorf("nodes: got %d, want 1", got)
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir(), "node2")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its folder: got %v, want it gone", err)
+	}
+	must(t, os.Remove(link))
+	n, err := c.AddReplica(ctx)
+	must(t, err)
+	if got := n.Name(); got != "node3" {
+		t.Errorf("name: got %s, want node3 as no name is used twice", got)
+	}
+	must(t, c.WaitCaughtUp(ctx))
 }

@@ -65,7 +65,8 @@ func TestApplyDelay(t *testing.T) {
 		t.Errorf("apply delay after the start: got %s, want 2s", got)
 	}
 	wantError(t, primary.SetApplyDelay(ctx, delay), primary.Name(), "not a replica")
-	wantError(t, replica.SetApplyDelay(ctx, -delay), replica.Name(), "negative")
+	wantError(t, replica.SetApplyDelay(ctx, -delay), replica.Name(), "not between")
+	wantError(t, replica.SetApplyDelay(ctx, 1000*time.Hour), replica.Name(), "not between")
 }
 
 func TestPauseAndResumeReplay(t *testing.T) {

@@ -1,13 +1,18 @@
 package lab_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,5 +293,87 @@ func TestSweepOfAbandonedFolders(t *testing.T) {
 	must(t, os.Chtimes(filepath.Join(report.Dir, "lab.json"), hourAgo, hourAgo))
 	if got := sweep(); !slices.Equal(got, []string{foreign}) {
 		t.Errorf("folders an hour later: got %v, want %s alone", got, foreign)
+	}
+}
+
+// Not parallel: it changes the environment. The steps in Logf tell what was
+// done; that is also the moment to take a port away from a start.
+func TestCacheAndLatePortTaken(t *testing.T) {
+	ctx := testContext(t)
+	cache := folder(t)
+	t.Setenv(lab.EnvCache, cache)
+	var mu sync.Mutex
+	var steps []string
+	onInitdb := func() {}
+	logf := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		step := fmt.Sprintf(format, args...)
+		steps = append(steps, step)
+		if strings.Contains(step, "running initdb") {
+			onInitdb()
+		}
+	}
+	said := func(want string) bool {
+		return slices.ContainsFunc(steps, func(step string) bool { return strings.Contains(step, want) })
+	}
+	up := func(o lab.Options) *lab.Cluster {
+		t.Helper()
+		steps, o.Replicas, o.Logf = nil, 1, logf
+		c := start(t, o)
+		must(t, c.WaitCaughtUp(ctx))
+		return c
+	}
+
+	up(lab.Options{})
+	if !said("running initdb of PostgreSQL") {
+		t.Errorf("with an empty cache: got steps %q, want initdb among them", steps)
+	}
+	up(lab.Options{})
+	if said("initdb") {
+		t.Errorf("with a filled cache: got steps %q, want no initdb", steps)
+	}
+	templates, err := os.ReadDir(filepath.Join(cache, "templates"))
+	must(t, err)
+	for _, entry := range templates {
+		if ext := filepath.Ext(entry.Name()); ext != ".tar" && ext != ".lock" {
+			t.Errorf("left in the cache: %s", entry.Name())
+		}
+	}
+
+	// A cache that cannot be used is not needed. While initdb runs, the ports
+	// are chosen but not yet taken.
+	t.Setenv(lab.EnvCache, filepath.Join(os.DevNull, "cache"))
+	dir := filepath.Join(folder(t), "cluster")
+	var thief net.Listener
+	onInitdb = func() {
+		text, err := os.ReadFile(filepath.Join(dir, "lab.json"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var chosen struct {
+			Nodes []struct{ Port int } `json:"nodes"`
+		}
+		if err := json.Unmarshal(text, &chosen); err != nil {
+			t.Error(err)
+			return
+		}
+		if thief, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", chosen.Nodes[0].Port)); err != nil {
+			t.Error(err)
+		}
+	}
+	c := up(lab.Options{Dir: dir})
+	defer thief.Close()
+	if !said("initdb for this cluster alone") || !said("choosing other ports") {
+		t.Errorf("without a cache and with a port taken late: got steps %q, want both said", steps)
+	}
+	if got := c.Primary().Port(); got == thief.Addr().(*net.TCPAddr).Port {
+		t.Errorf("port: got %d, which is somebody else's", got)
+	}
+	for _, name := range []string{"initdb", "template.tar"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s in the cluster folder: got %v, want it gone", name, err)
+		}
 	}
 }

@@ -46,8 +46,8 @@ func (n *Node) DSN() string {
 // database, for tools and for tests that prepare what the application may not.
 func (n *Node) SuperDSN() string { return dsn(n.c.state(), superuserRole, n.port) }
 
-// Log returns the last lines the server logged, at most max, oldest first.
-func (n *Node) Log(max int) []string { return n.logSince(0, max) }
+// Log returns the last lines the server logged, at most limit, oldest first.
+func (n *Node) Log(limit int) []string { return n.logSince(0, limit) }
 
 func (n *Node) logPath() string { return filepath.Join(n.dir, "server.log") }
 func (n *Node) dataDir() string { return filepath.Join(n.dir, "data") }
@@ -61,7 +61,7 @@ func (n *Node) logTail() []string {
 	return n.logSince(start, logTailLines)
 }
 
-func (n *Node) logSince(start int64, max int) []string {
+func (n *Node) logSince(start int64, limit int) []string {
 	f, err := os.Open(n.logPath())
 	if err != nil {
 		return nil
@@ -73,7 +73,7 @@ func (n *Node) logSince(start int64, max int) []string {
 	}
 	// A line is rarely longer than this on average.
 	const lineBytes = 1024
-	from := info.Size() - int64(max)*lineBytes
+	from := info.Size() - int64(limit)*lineBytes
 	cut := from > start
 	if !cut {
 		from = start
@@ -86,8 +86,8 @@ func (n *Node) logSince(start int64, max int) []string {
 	if cut && len(lines) > 1 {
 		lines = lines[1:] // the first one is not whole
 	}
-	if len(lines) > max {
-		lines = lines[len(lines)-max:]
+	if len(lines) > limit {
+		lines = lines[len(lines)-limit:]
 	}
 	return lines
 }

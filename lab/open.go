@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 func newCluster(dir string, bin binaries, o Options) *Cluster {
@@ -203,46 +202,4 @@ func resume(ctx context.Context, o, asked Options) (_ *Cluster, err error) {
 		return c, c.release(ctx)
 	}
 	return c, nil
-}
-
-// sweepAbandoned removes temporary folders whose process was killed and so
-// could not. It only touches what this user's labs made, that nobody owns and
-// where nothing runs.
-func sweepAbandoned(logf func(string, ...any)) {
-	var dirs []string
-	for _, parent := range []string{os.TempDir(), memoryDir()} {
-		found, _ := filepath.Glob(filepath.Join(parent, tempPattern+"*")) // the pattern is well-formed
-		dirs = append(dirs, found...)
-	}
-	for _, dir := range dirs {
-		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() {
-			continue
-		}
-		if owner, ok := fileAccount(info); !ok || owner.dropped() {
-			continue
-		}
-		if info, err = os.Stat(filepath.Join(dir, stateFile)); err != nil || time.Since(info.ModTime()) < abandonedAfter {
-			continue
-		}
-		s, err := loadState(dir)
-		if err != nil || !s.Temporary || s.Detached {
-			continue
-		}
-		lock, err := tryLock(filepath.Join(dir, ownerLockFile))
-		if err != nil {
-			continue
-		}
-		c := newCluster(dir, binaries{}, Options{})
-		c.last = s
-		running := false
-		for _, n := range c.Nodes() {
-			running = running || n.runState() != Stopped
-		}
-		if !running {
-			logf("removing %s, left behind by process %d", dir, s.OwnerPID)
-			os.RemoveAll(dir)
-		}
-		lock.Close()
-	}
 }

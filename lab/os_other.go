@@ -29,3 +29,7 @@ func signalProcess(int, syscall.Signal) error { return supported() }
 func tryLock(string) (*os.File, error) { return nil, supported() }
 
 func fileAccount(os.FileInfo) (account, bool) { return account{}, false }
+
+func onlyName(os.FileInfo) bool { return false }
+
+func cannotSwitch(error) bool { return false }

@@ -81,16 +81,23 @@ func tryLock(path string) (*os.File, error) {
 }
 
 // openLockFile first tries the file as it is: in a shared sticky folder Linux
-// refuses O_CREATE on a file that another user made.
+// refuses O_CREATE on a file that another user made. It follows no link, as in
+// such a folder anybody may have put one.
 func openLockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrPermission) {
-		f, err = os.OpenFile(path, os.O_RDONLY, 0)
+		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 	}
 	return f, err
+}
+
+// cannotSwitch reports whether a process could not be started because we may
+// not change the user, as opposed to the user not being let in.
+func cannotSwitch(err error) bool {
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL)
 }
 
 // fileAccount returns the owner of a file.
@@ -100,4 +107,10 @@ func fileAccount(info os.FileInfo) (account, bool) {
 		return account{}, false
 	}
 	return account{UID: st.Uid, GID: st.Gid}, true
+}
+
+// onlyName reports whether a file has no hard links elsewhere.
+func onlyName(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 1
 }

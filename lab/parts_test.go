@@ -323,36 +323,45 @@ func TestUpdateStateTogether(t *testing.T) {
 // A supervised command ends with our end of the pipe, and what it started too,
 // even when all of it is frozen; a detached one goes on.
 func TestSupervise(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	output, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	run := func() (s *supervised, command int, below []int) {
+
+	// The command is a shell with two children; beside it there is the watch.
+	run := func() (s *supervised, command, watch int, children []int) {
 		t.Helper()
-		s, err := supervise(caller(), output, nil, "/bin/sh", "-c", "sleep 1000 & sleep 1000")
+		s, err := supervise(caller(), output, nil, "/bin/sh", "-c", "sleep 1000 & sleep 1001; exit")
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = poll(t.Context(), 5*time.Millisecond, func() (bool, error) {
-			below, err = descendants(s.pid)
+		err = poll(ctx, 5*time.Millisecond, func() (bool, error) {
+			command, watch, children = 0, 0, nil
+			below, err := descendants(s.pid)
 			for _, pid := range below {
-				if strings.HasPrefix(commandLine(pid), "/bin/sh -c sleep") {
+				p, _ := lookProcess(pid)
+				switch line := commandLine(pid); {
+				case strings.HasPrefix(line, "sleep 100"):
+					children = append(children, pid)
+				case p.parent != s.pid:
+				case strings.HasPrefix(line, "/bin/sh -c sleep"):
 					command = pid
+				default:
+					watch = pid
 				}
 			}
-			// The supervisor's watch, the command and its two children.
-			return command != 0 && len(below) == 4, err
+			return command != 0 && watch != 0 && len(children) == 2, err
 		})
 		if err != nil {
-			t.Fatalf("processes below the supervisor: %v, %v", below, err)
+			t.Fatalf("processes below the supervisor: command %d, watch %d, children %v: %v", command, watch, children, err)
 		}
-		return s, command, below
+		return s, command, watch, children
 	}
-	gone := func(pids []int) {
+	gone := func(pids ...int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		for _, pid := range pids {
 			if err := poll(ctx, 5*time.Millisecond, func() (bool, error) {
 				_, ok := lookProcess(pid)
@@ -362,45 +371,35 @@ func TestSupervise(t *testing.T) {
 			}
 		}
 	}
-	s, _, below := run()
-	s.kill()
-	gone(below)
 
-	s, command, below := run()
-	for _, pid := range below {
-		if strings.HasPrefix(commandLine(pid), "sleep") || pid == command {
-			if err := signalProcess(pid, sigStop); err != nil {
-				t.Fatal(err)
-			}
+	s, command, watch, children := run()
+	s.kill()
+	gone(append(children, command, watch, s.pid)...)
+
+	s, command, watch, children = run()
+	for _, pid := range append([]int{command}, children...) {
+		if err := signalProcess(pid, sigStop); err != nil {
+			t.Fatal(err)
 		}
 	}
 	s.kill()
-	gone(below)
+	gone(append(children, command, watch, s.pid)...)
 
-	s, command, below = run()
+	s, command, watch, children = run()
 	if err := s.detach(); err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range below {
-		// The watch ends by itself; the command must not.
-		if pid == command {
-			if _, ok := lookProcess(pid); !ok {
-				t.Error("a detached command ended")
-			}
+	gone(watch)
+	for _, pid := range append([]int{command}, children...) {
+		// The command goes first: it would end by itself after its children.
+		if _, ok := lookProcess(pid); !ok {
+			t.Errorf("process %d of a detached command is gone", pid)
 		}
-	}
-	all, err := descendants(command)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The command first: it would end by itself after its children.
-	for _, pid := range append([]int{command}, all...) {
 		if err := signalProcess(pid, syscall.SIGKILL); err != nil {
 			t.Error(err)
 		}
 	}
-	<-s.done
-	gone(below)
+	gone(append(children, command, s.pid)...)
 }
 
 func TestRunCommandEndsWithContext(t *testing.T) {
@@ -416,5 +415,39 @@ func TestRunCommandEndsWithContext(t *testing.T) {
 	}
 	if err := runCommand(t.Context(), caller(), []byte("read me\n"), "/bin/sh", "-c", `read -r line; [ "$line" = "read me" ]`); err != nil {
 		t.Errorf("standard input: %v", err)
+	}
+}
+
+// The table by ps, for systems without /proc, is the same one.
+func TestProcessesFromPS(t *testing.T) {
+	self := os.Getpid()
+	table, err := processesFromPS("-axo", "pid=,ppid=,state=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(table, func(p process) bool { return p.pid == self })
+	if i < 0 || table[i].parent != os.Getppid() || table[i].frozen() || table[i].ended() {
+		t.Errorf("this process: got row %d of %d, want it alive below %d", i, len(table), os.Getppid())
+	}
+	if none, err := processesFromPS("-o", "pid=,ppid=,state=", "-p", "2147483647"); err != nil || len(none) != 0 {
+		t.Errorf("no such process: got %v, %v, want none", none, err)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	other := account{UID: caller().UID + 1}
+	for _, test := range []struct {
+		a    account
+		err  error
+		want string
+	}{
+		{other, syscall.EPERM, "may not change user"},
+		{other, syscall.EACCES, "everybody may run"},
+		{caller(), syscall.EACCES, "run /bin/x: permission denied"},
+	} {
+		got := test.a.explain("/bin/x", test.err)
+		if !errors.Is(got, test.err) || !strings.Contains(got.Error(), test.want) {
+			t.Errorf("%v for user %d: got %q, want %q in it", test.err, test.a.UID, got, test.want)
+		}
 	}
 }

@@ -97,9 +97,16 @@ func reservedFor(lock *os.File, port int, clusterDir string) bool {
 	return !slices.ContainsFunc(s.Nodes, func(n nodeState) bool { return n.Port == port })
 }
 
-// noteReservation is only a courtesy to later labs: another user's file
-// cannot be written, and the trial bind is still there.
+// noteReservation writes to a file that is surely ours and nothing else's name.
+// It is only a courtesy to later labs: there is still the trial bind.
 func noteReservation(lock *os.File, clusterDir string) {
+	info, err := lock.Stat()
+	if err != nil || !info.Mode().IsRegular() || !onlyName(info) {
+		return
+	}
+	if owner, ok := fileAccount(info); !ok || owner.UID != caller().UID {
+		return
+	}
 	if err := lock.Truncate(0); err == nil {
 		lock.WriteAt([]byte(clusterDir+"\n"), 0)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -21,8 +22,8 @@ func (n *Node) SetApplyDelay(ctx context.Context, d time.Duration) error {
 	if err := n.needStandby(); err != nil {
 		return fmt.Errorf("set apply delay: %w", err)
 	}
-	if d < 0 {
-		return fmt.Errorf("set apply delay of %s: %s is negative", n.name, d)
+	if d < 0 || d.Milliseconds() > math.MaxInt32 {
+		return fmt.Errorf("set apply delay of %s: %s is not between 0 and 24 days", n.name, d)
 	}
 	running, err := n.reconfigure(ctx, func(entry *nodeState) { entry.ApplyDelay = d })
 	if err == nil && running {

@@ -152,18 +152,19 @@ func (n *Node) start(ctx context.Context) error {
 	return nil
 }
 
-// dropStalePID removes the pid file of a killed server if its pid now belongs
-// to a process that has nothing to do with it: PostgreSQL would take that one
-// for a living postmaster.
+// dropStalePID removes the pid file of a killed server if something else has
+// its pid now: PostgreSQL would take that for a living postmaster.
 func (n *Node) dropStalePID() {
 	fields := n.pidFile()
 	if len(fields) == 0 {
 		return
 	}
-	if pid, err := strconv.Atoi(fields[0]); err == nil {
-		if _, alive := lookProcess(pid); alive {
-			os.Remove(filepath.Join(n.dataDir(), "postmaster.pid"))
-		}
+	pid, err := strconv.Atoi(fields[0])
+	if err != nil {
+		return
+	}
+	if err := signalProcess(pid, 0); err == nil || errors.Is(err, os.ErrPermission) {
+		os.Remove(filepath.Join(n.dataDir(), "postmaster.pid"))
 	}
 }
 

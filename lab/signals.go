@@ -214,5 +214,6 @@ func (n *Node) awaitSupervisor(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return srv.life.Close()
+	srv.life.Close() // closed already after a start that did not succeed
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,15 +11,9 @@ import (
 	"time"
 )
 
-const (
-	tempPattern = "pgtide-lab-"
-	// portAttempts is how often a new cluster tries other ports when programs
-	// that know nothing of our locks are faster.
-	portAttempts = 5
-	// abandonedAfter is how long the temporary folder of a killed process is
-	// left for somebody to look into.
-	abandonedAfter = 10 * time.Minute
-)
+// portAttempts is how often a new cluster tries other ports when programs that
+// know nothing of our locks are faster.
+const portAttempts = 5
 
 func nodeName(number int) string { return "node" + strconv.Itoa(number) }
 
@@ -118,99 +111,6 @@ func create(ctx context.Context, o Options) (_ *Cluster, err error) {
 	}
 	c.logf("cluster of %d ready in %s after %d ms", len(s.Nodes), c.dir, time.Since(began).Milliseconds())
 	return c, nil
-}
-
-// folder tells what Start made and so may remove again.
-type folder struct {
-	temporary bool
-	created   bool
-}
-
-// tempParent is where a temporary folder goes. TMPDIR is obeyed, and what is
-// to outlive this process does not go into memory.
-func tempParent(o Options) string {
-	if os.Getenv("TMPDIR") == "" && !o.Durable && !o.Detach && !o.Keep {
-		if dir := memoryDir(); dir != "" {
-			return dir
-		}
-	}
-	return os.TempDir()
-}
-
-// makeFolder provides the folder in o.Dir, which is empty but for our lock.
-func makeFolder(o *Options) (made folder, err error) {
-	if o.Dir == "" {
-		sweepAbandoned(o.Logf)
-		if o.Dir, err = os.MkdirTemp(tempParent(*o), tempPattern); err != nil {
-			return made, nameDiskFull(err)
-		}
-		made = folder{temporary: true, created: true}
-		if o.Dir, err = filepath.EvalSymlinks(o.Dir); err != nil {
-			return made, err
-		}
-		return made, letServersIn(o.Dir)
-	}
-	entries, err := os.ReadDir(o.Dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-			return made, fmt.Errorf("make the cluster folder: %w", nameDiskFull(err))
-		}
-		made.created = true
-	case err != nil:
-		return made, fmt.Errorf("read the cluster folder: %w", err)
-	}
-	for _, entry := range entries {
-		// A lock alone is what a start that was cut short leaves behind.
-		if entry.Name() != ownerLockFile {
-			return made, fmt.Errorf("%w: %s holds %s and no %s: choose an empty or missing folder", ErrForeignFolder, o.Dir, entry.Name(), stateFile)
-		}
-	}
-	o.Dir, err = filepath.EvalSymlinks(o.Dir)
-	return made, err
-}
-
-// letServersIn opens a private temporary folder just enough for servers that
-// run as another user.
-func letServersIn(dir string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return os.Chmod(dir, 0o711)
-}
-
-func folderInUse(dir string, pid int, err error) error {
-	if !errors.Is(err, errLocked) {
-		return err
-	}
-	by := "another process"
-	if pid != 0 {
-		by = "process " + strconv.Itoa(pid)
-	}
-	return fmt.Errorf("%w: %s runs the cluster in %s: end it first, or choose another folder", ErrFolderInUse, by, dir)
-}
-
-// discard undoes a start: the servers, then exactly what was made.
-func (c *Cluster) discard(o Options, made folder) error {
-	var errs []error
-	for _, n := range c.Nodes() {
-		errs = append(errs, n.shutdown(false))
-	}
-	if !o.Keep {
-		if c.ownerLock != nil {
-			for _, n := range c.Nodes() {
-				errs = append(errs, os.RemoveAll(n.dir))
-			}
-			for _, name := range []string{scratchDir, templateFile, stateFile, stateLockFile, ownerLockFile} {
-				errs = append(errs, os.RemoveAll(filepath.Join(c.dir, name)))
-			}
-		}
-		if made.created {
-			errs = append(errs, os.Remove(c.dir))
-		}
-	}
-	c.unlock()
-	return errors.Join(errs...)
 }
 
 // choosePorts gives every node a port, or those in again another one.

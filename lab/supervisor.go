@@ -19,9 +19,10 @@ import (
 // background command would not get descriptor 0.
 //
 // The immediate shutdown comes first because it lets the server give back its
-// shared memory. A postmaster that is stopped before its children are listed
-// cannot fork another one meanwhile. The last kill takes the process group,
-// which holds the supervisor itself and what initdb started.
+// shared memory; it is asked for again and again, as a server ignores it in its
+// first moments. A postmaster that is stopped before its children are listed
+// cannot fork another one meanwhile. The supervisor ends last: it has to reap
+// the postmaster, whose pid would else seem to be in use.
 const supervisorScript = `
 children() {
 	if [ -r /proc/self/stat ]; then
@@ -45,15 +46,16 @@ command=$!
 		[ "$word" = detach ] && exit 0
 	done
 	kill -CONT $command $(children $command)
-	kill -QUIT $command
 	tries=0
-	while [ $tries -lt 20 ] && kill -0 $command; do
+	while [ $tries -lt 20 ] && kill -QUIT $command; do
 		sleep 0.1
 		tries=$((tries + 1))
 	done
 	kill -STOP $command
-	kill -KILL $(children $command)
-	kill -KILL 0
+	for child in $(children $command); do
+		kill -KILL $(children $child) $child
+	done
+	kill -KILL $command
 } 4<&- 2>/dev/null &
 watch=$!
 exec 3<&- 4<&-
@@ -93,10 +95,7 @@ func supervise(a account, output *os.File, input []byte, argv ...string) (*super
 	cmd.SysProcAttr = processAttr(a)
 	if err := cmd.Start(); err != nil {
 		lifeWrite.Close()
-		if a.dropped() && errors.Is(err, os.ErrPermission) {
-			return nil, fmt.Errorf("run as user %d: %w: root without the right to change user cannot run PostgreSQL; run as another user", a.UID, err)
-		}
-		return nil, fmt.Errorf("run %s: %w", filepath.Base(argv[0]), err)
+		return nil, a.explain(argv[0], err)
 	}
 	s := &supervised{pid: cmd.Process.Pid, life: lifeWrite, done: make(chan struct{})}
 	go func() {
