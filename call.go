@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/sqlkind"
 	"github.com/pgtide/pgtide/internal/stamp"
@@ -33,7 +34,9 @@ type call struct {
 	named     string        // the node that the caller named
 	waitSince time.Duration // when the call began to wait for a replica; zero is never
 	lackSince time.Duration // when it first found no primary; zero is never
-	waited    time.Duration // how long it has waited in all
+	// crowdSince is when it first found no place at the primary; zero is never.
+	crowdSince time.Duration
+	waited     time.Duration // how long it has waited in all
 
 	// Of the attempt under way:
 	ctx      context.Context // the caller's, or what a hook made of it
@@ -42,7 +45,9 @@ type call struct {
 	reason   route.Reason
 	decision Decision
 	conn     *pgxpool.Conn
-	stamp    *stamp.Conn // set when the write is to be stamped
+	wire     *stamp.Conn // of a write, if its connection has one
+	sent     uint64      // bytes that wire had sent before
+	armed    bool        // the write is to be stamped
 	spilled  bool        // holds a place in db.spill
 	handed   bool        // a part of the result was handed out
 	calls    bool        // a read at a primary that may write all the same
@@ -125,7 +130,7 @@ func (c *call) acquire(ctx context.Context) error {
 		}
 		c.calls = c.req.Write == route.ReasonNone && c.role() != topology.Replica && c.callsFunctions()
 		c.node.inFlight.Add(1)
-		conn, err := c.node.pool.Acquire(c.ctx)
+		conn, err := c.connect()
 		if err == nil {
 			c.conn = conn
 			return nil
@@ -136,6 +141,27 @@ func (c *call) acquire(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// connect takes a connection of the node's pool. For a write it must not be one
+// that the server has closed: what is sent there is not answered, and then
+// nobody knows.
+func (c *call) connect() (*pgxpool.Conn, error) {
+	for {
+		conn, err := c.node.pool.Acquire(c.ctx)
+		if err != nil || !c.writes() || alive.Check(conn.Conn().PgConn().Conn()) {
+			return conn, err
+		}
+		bury(conn)
+	}
+}
+
+// bury closes a dead connection at once: there is nobody to say goodbye to.
+func bury(conn *pgxpool.Conn) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = conn.Conn().Close(ended)
+	conn.Release()
 }
 
 // writes reports whether the attempt may have written. One that the caller sent
@@ -161,29 +187,34 @@ func (c *call) callsFunctions() bool {
 // role is that of the attempt's node, as far as was known when it was chosen.
 func (c *call) role() topology.Role { return c.view.Nodes[c.node.index].Role }
 
-// arm makes the attempt's write be stamped with its position, when there is a
-// session to carry it.
+// arm prepares a write: it is to be stamped with its position, when there is a
+// session to carry it, and to be known for sent or not.
 func (c *call) arm(m stamp.Mode) {
-	c.stamp = nil
-	if c.state == nil || !c.writes() || c.role() != topology.Primary {
-		return // a standby could not answer
+	c.wire, c.armed = nil, false
+	if !c.writes() {
+		return
 	}
-	if s := stamper(c.conn); s != nil {
-		s.Arm(m)
-		c.stamp = s
+	if c.wire = stamp.From(c.conn.Conn().PgConn()); c.wire == nil {
+		return
+	}
+	c.sent = c.wire.Sent()
+	if c.state != nil && c.role() == topology.Primary { // a standby could not answer
+		c.wire.Arm(m)
+		c.armed = true
 	}
 }
 
-func stamper(conn *pgxpool.Conn) *stamp.Conn {
-	s, _ := conn.Conn().PgConn().Conn().(*stamp.Conn)
-	return s
+// untouched reports whether nothing of the attempt has reached its connection.
+// pgx sends some batches past the place where that can be seen.
+func (c *call) untouched() bool {
+	return c.wire != nil && c.batch == nil && c.wire.Sent() == c.sent
 }
 
 // done ends an attempt that ended with err: it gives the connection back and
 // notes what was written or read. again says to make another attempt; else the
 // error it returns is the caller's.
 func (c *call) done(err error) (again bool, _ error) {
-	broken := c.conn.Conn().IsClosed()
+	a := attempt{connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
 	c.note(err == nil)
 	c.conn.Release()
 	c.conn = nil
@@ -192,7 +223,7 @@ func (c *call) done(err error) (again bool, _ error) {
 		c.result(nil, false)
 		return false, nil
 	}
-	return c.judge(err, attempt{sent: true, broken: broken})
+	return c.judge(err, a)
 }
 
 // abandon gives the connection back when code of the caller's has panicked: an
@@ -212,7 +243,7 @@ func (c *call) abandon() {
 func (c *call) note(acked bool) {
 	switch {
 	case c.writes():
-		c.db.wrote(c.state, c.stamp, &c.view.Nodes[c.node.index], acked)
+		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], acked)
 	case c.state != nil:
 		c.state.read(c.node.index, c.view, c.req.Level)
 	}
@@ -245,6 +276,14 @@ func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node, acked bool) {
 		return
 	}
 	st.unplaced(count, 0)
+}
+
+// stamped returns what holds the attempt's stamp, or nil.
+func (c *call) stamped() *stamp.Conn {
+	if !c.armed {
+		return nil
+	}
+	return c.wire
 }
 
 // stamped returns the position that s got for a write on n. A connection leads

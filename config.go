@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,11 +16,11 @@ type nodeConfig struct {
 	pool *pgxpool.Config
 }
 
-// configs reads o's nodes. Errors hold no password: pgx redacts them.
+// configs reads o's nodes.
 func (o Options) configs() ([]nodeConfig, error) {
 	var nodes []nodeConfig
 	if o.DSN != "" {
-		config, err := pgxpool.ParseConfig(o.DSN)
+		config, err := parseDSN(o.DSN)
 		if err != nil {
 			return nil, fmt.Errorf("options: DSN: %w", err)
 		}
@@ -29,7 +30,7 @@ func (o Options) configs() ([]nodeConfig, error) {
 		if n.Name == "" {
 			return nil, fmt.Errorf("options: node %d has no name", i+1)
 		}
-		config, err := pgxpool.ParseConfig(n.DSN)
+		config, err := parseDSN(n.DSN)
 		if err != nil {
 			return nil, fmt.Errorf("node %q: %w", n.Name, err)
 		}
@@ -43,6 +44,25 @@ func (o Options) configs() ([]nodeConfig, error) {
 		return nil, fmt.Errorf("options: %d nodes are given, the limit is %d", len(nodes), MaxNodes)
 	}
 	return nodes, check(nodes)
+}
+
+// parseDSN is pgxpool.ParseConfig with errors that hold nothing of the DSN. pgx
+// quotes it less what it takes for the password, and in one that does not parse
+// that is a guess; what it says of a URL may quote a part of it again.
+func parseDSN(dsn string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err == nil {
+		return config, nil
+	}
+	text := err.Error()
+	if i := strings.LastIndex(text, "`: "); i >= 0 {
+		text = text[i+len("`: "):]
+	}
+	if text == err.Error() || strings.Contains(text, "failed to parse") {
+		text = "write special characters in a URL as %XX, and put values with spaces in single quotes"
+	}
+	return nil, fmt.Errorf("it is neither postgres://user:password@host:port/database?option=value "+
+		"nor host=... port=... user=... password='...' dbname=...: %s", text)
 }
 
 func check(nodes []nodeConfig) error {

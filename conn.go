@@ -28,7 +28,8 @@ func (db *DB) Acquire(ctx context.Context) (*Conn, error) {
 //
 // Each method's call on a primary counts as a write: reads that come later,
 // elsewhere, see what it did. What is done through [Conn.Conn] counts when the
-// connection is released.
+// connection is released. Errors are pgx's own: whoever holds a connection
+// judges them.
 type Conn struct{ call *call }
 
 // Node returns the name of the node that c leads to.
@@ -69,13 +70,15 @@ func (c *Conn) note() {
 
 // Exec runs a statement on c.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	c.call.pin()
 	defer c.note()
-	return c.call.conn.Exec(c.call.pin(ctx), sql, args...)
+	return c.call.conn.Exec(ctx, sql, args...)
 }
 
 // Query runs a statement on c and returns its rows.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := c.call.conn.Query(c.call.pin(ctx), sql, args...)
+	c.call.pin()
+	rows, err := c.call.conn.Query(ctx, sql, args...)
 	return &connRows{Rows: rows, conn: c}, err
 }
 
@@ -87,13 +90,15 @@ func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 
 // SendBatch sends all statements of b at once.
 func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	return &connBatch{BatchResults: c.call.conn.SendBatch(c.call.pin(ctx), b), conn: c}
+	c.call.pin()
+	return &connBatch{BatchResults: c.call.conn.SendBatch(ctx, b), conn: c}
 }
 
 // CopyFrom copies rows into a table.
 func (c *Conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
+	c.call.pin()
 	defer c.note()
-	return c.call.conn.CopyFrom(c.call.pin(ctx), table, columns, rowSrc)
+	return c.call.conn.CopyFrom(ctx, table, columns, rowSrc)
 }
 
 // Begin starts a transaction on c.
@@ -103,7 +108,8 @@ func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) {
 
 // BeginTx starts a transaction on c.
 func (c *Conn) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
-	t, err := c.call.conn.BeginTx(c.call.pin(ctx), o)
+	c.call.pin()
+	t, err := c.call.conn.BeginTx(ctx, o)
 	if err != nil {
 		return nil, err
 	}

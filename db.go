@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +41,7 @@ type node struct {
 	name     string
 	hash     uint32
 	pool     *pgxpool.Pool
+	prepare  func(context.Context, *pgx.ConnConfig) error // the caller's BeforeConnect
 	inFlight atomic.Int64
 }
 
@@ -72,9 +72,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 			return nil, err
 		}
 		db.nodes = append(db.nodes, n)
-		// Not the pool's own copy: hooks of the pool are not for the watcher.
-		watched[i] = watch.Node{Name: c.name, Config: n.pool.Config().ConnConfig}
-		watched[i].Config.AfterNetConnect = nil
+		watched[i] = watch.Node{Name: c.name, Config: n.pool.Config().ConnConfig, Prepare: n.prepare}
 	}
 	db.spill = newSpill(o.SpillLimit, db.nodes)
 	db.watch = watch.Start(watch.Options{
@@ -108,15 +106,15 @@ func (db *DB) newNode(i int, c nodeConfig) (*node, error) {
 			return nil, fmt.Errorf("configure node %q: %w", c.name, err)
 		}
 	}
-	wrap := c.pool.ConnConfig.AfterNetConnect
-	c.pool.ConnConfig.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if wrap != nil {
-			var err error
-			if conn, err = wrap(ctx, config, conn); err != nil {
-				return nil, err
+	prepare := c.pool.BeforeConnect
+	c.pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		if prepare != nil {
+			if err := prepare(ctx, config); err != nil {
+				return err
 			}
 		}
-		return stamp.Wrap(conn), nil
+		stamp.Install(&config.Config)
+		return nil
 	}
 	greet := c.pool.AfterConnect
 	c.pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
@@ -132,7 +130,7 @@ func (db *DB) newNode(i int, c nodeConfig) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %q: %w", c.name, err)
 	}
-	return &node{index: i, name: c.name, hash: hashName(c.name), pool: pool}, nil
+	return &node{index: i, name: c.name, hash: hashName(c.name), pool: pool, prepare: prepare}, nil
 }
 
 // errRestarted means that a connection reached another run of the server than
@@ -152,12 +150,20 @@ func (db *DB) recognise(ctx context.Context, i int, conn *pgx.Conn) error {
 		return ErrClosed
 	}
 	var incarnation int64
-	err := conn.QueryRow(ctx, "select (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint",
-		pgx.QueryExecModeSimpleProtocol).Scan(&incarnation)
+	var replay *string
+	before := &db.watch.View().Nodes[i]
+	err := conn.QueryRow(ctx, "select "+watch.Incarnation+", pg_last_wal_replay_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&incarnation, &replay)
 	if err != nil {
 		return err
 	}
-	if n := &db.watch.View().Nodes[i]; n.Incarnation != incarnation {
+	// A server whose process crashed recovers without a new start time, and a
+	// standby then opens before it has replayed what it had shown.
+	back := false
+	if before.Role == topology.Replica && before.Incarnation == incarnation && replay != nil {
+		lsn, err := topology.ParseLSN(*replay)
+		back = err != nil || lsn < before.Position.LSN
+	}
+	if n := &db.watch.View().Nodes[i]; n.Incarnation != incarnation || back {
 		db.watch.Kick(1 << uint(i))
 		return fmt.Errorf("node %q: %w", n.Name, errRestarted)
 	}

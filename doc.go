@@ -58,5 +58,6 @@
 //
 // A DB, a session and a [Token] may be used by any number of goroutines at
 // once. The decision where a call goes takes no lock, makes no round trip and
-// allocates nothing.
+// allocates nothing; a session keeps its record of decisions under a lock of
+// its own.
 package pgtide

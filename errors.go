@@ -68,7 +68,7 @@ func (e *WriteLostError) Error() string {
 		return fmt.Sprintf("%v, perhaps: the session had written on timeline %d, at a position that was not learned before timeline %d",
 			ErrWriteLost, e.Token.Timeline(), e.Timeline)
 	}
-	return fmt.Sprintf("%v: the session had written up to %s on timeline %d, which was abandoned at %s for timeline %d",
+	return fmt.Sprintf("%v: the session depends on %s of timeline %d, which was abandoned at %s for timeline %d",
 		ErrWriteLost, e.Token.LSN(), e.Token.Timeline(), e.Switch, e.Timeline)
 }
 

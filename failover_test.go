@@ -273,74 +273,6 @@ func size(m *sync.Map) (n int) {
 	return n
 }
 
-func TestReplicaThatDiesIsReplaced(t *testing.T) {
-	t.Parallel()
-	c := start(t, lab.Options{Replicas: 2})
-	db := open(t, c, pgtide.Options{})
-	var stop atomic.Bool
-	var group sync.WaitGroup
-	var reads atomic.Int64
-	for range 8 {
-		group.Go(func() {
-			for !stop.Load() {
-				ctx := pgtide.NewSession(t.Context())
-				var one int
-				if err := db.QueryRow(ctx, "select 1").Scan(&one); err != nil {
-					t.Errorf("read while replicas die: %v; decisions %v", err, pgtide.Explain(ctx))
-					return
-				}
-				reads.Add(1)
-			}
-		})
-	}
-	for _, n := range c.Nodes()[1:] {
-		before := reads.Load()
-		until(t, "some reads", func() bool { return reads.Load() > before+200 })
-		if err := n.Kill(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		before = reads.Load()
-		until(t, "some reads", func() bool { return reads.Load() > before+200 })
-		if err := n.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	stop.Store(true)
-	group.Wait()
-}
-
-func TestRestartedReplicaIsProvenAgain(t *testing.T) {
-	t.Parallel()
-	c := start(t, lab.Options{Replicas: 1})
-	replica := c.Replicas()[0]
-	// With an hour between probes, and no connection in the pool that would
-	// break, only a new connection can tell that the replica was restarted. A
-	// restarted standby may show less than it did. A probe that Open has left
-	// under way may still see the server stop: then it is another try.
-	var db *pgtide.DB
-	until(t, "a restart that no probe sees", func() bool {
-		db = open(t, c, pgtide.Options{ProbeInterval: time.Hour, ProbeTimeout: 10 * time.Second, MaxStaleness: -1})
-		if err := replica.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := replica.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		return db.Nodes()[1].State == "up"
-	})
-	ctx := pgtide.NewSession(t.Context())
-	if _, err := db.Exec(ctx, "select 1"); err != nil {
-		t.Fatal(err)
-	}
-	if d := pgtide.Explain(ctx); len(d) != 2 || d[0].Node != replica.Name() || d[1].Role != pgtide.RolePrimary {
-		t.Errorf("decisions %v, want the restarted replica not to be believed and the primary to serve the read", d)
-	}
-	until(t, "the replica to be used again", func() bool {
-		_, err := db.Exec(ctx, "select 1")
-		return err == nil && last(t, ctx).Node == replica.Name()
-	})
-}
-
 func TestCloseEndsWaiting(t *testing.T) {
 	t.Parallel()
 	c := start(t, lab.Options{Replicas: 1})
@@ -375,73 +307,6 @@ func TestCloseEndsWaiting(t *testing.T) {
 	}
 }
 
-func TestFrozenReplicaIsNoticed(t *testing.T) {
-	t.Parallel()
-	c := start(t, lab.Options{Replicas: 1})
-	db := open(t, c, pgtide.Options{})
-	replica := c.Replicas()[0]
-	if err := replica.Freeze(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	until(t, "the frozen replica to be called down", func() bool { return db.Nodes()[1].State == "down" })
-	if d := time.Since(began); d > 1500*time.Millisecond {
-		t.Errorf("a frozen replica was noticed after %v, want 1.5 s at most", d)
-	}
-	if _, err := db.Exec(t.Context(), "select 1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := replica.Thaw(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the replica to be used again", func() bool {
-		ctx := pgtide.NewSession(t.Context())
-		_, err := db.Exec(ctx, "select 1")
-		return err == nil && last(t, ctx).Role == pgtide.RoleReplica
-	})
-}
-
-func TestQueryCancelledByRecoveryIsMadeAgain(t *testing.T) {
-	t.Parallel()
-	c := start(t, lab.Options{Replicas: 1, Settings: map[string]string{"max_standby_streaming_delay": "0"}})
-	db := open(t, c, pgtide.Options{})
-	setup := pgtide.NewSession(t.Context())
-	if _, err := db.Exec(setup, "insert into message (text) select 'x' from generate_series(1, 1000)"); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.WaitFor(t.Context(), mustToken(t, db)); err != nil {
-		t.Fatal(err)
-	}
-	ctx := pgtide.NewSession(t.Context())
-	result := make(chan error, 1)
-	go func() {
-		var n int
-		result <- db.QueryRow(ctx, "select count(*) from message, pg_sleep(2)").Scan(&n)
-	}()
-	super, err := pgx.Connect(t.Context(), c.Replicas()[0].SuperDSN())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer super.Close(t.Context())
-	until(t, "the query to run on the replica", func() bool {
-		var n int
-		if err := super.QueryRow(t.Context(), "select count(*) from pg_stat_activity where wait_event = 'PgSleep'").Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n == 1
-	})
-	// Replaying an exclusive lock cancels every query that is in its way.
-	if _, err := db.Exec(t.Context(), "truncate message"); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-result; err != nil {
-		t.Errorf("query that replay cancelled: %v; decisions %v", err, pgtide.Explain(ctx))
-	}
-	if db.Stat().Retries != 1 {
-		t.Errorf("%d retries, want 1: the query was not cancelled", db.Stat().Retries)
-	}
-}
-
 func TestWriteOfUnknownPositionIsNotLostInSilence(t *testing.T) {
 	t.Parallel()
 	c := start(t, lab.Options{Replicas: 1})
@@ -473,5 +338,52 @@ func TestWriteOfUnknownPositionIsNotLostInSilence(t *testing.T) {
 		if err := pgtide.Lost(ctx); !errors.Is(err, pgtide.ErrWriteLost) {
 			t.Errorf("%s was told %v, want ErrWriteLost", name, err)
 		}
+	}
+}
+
+func TestReadsGoOnWithoutAPrimary(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{MaxStaleness: 100 * time.Millisecond, FailoverWait: 200 * time.Millisecond})
+	if err := c.Primary().Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replica to be older than MaxStaleness", func() bool {
+		n := db.Nodes()
+		return n[0].State == "down" && n[1].Staleness > 200*time.Millisecond
+	})
+	ctx := pgtide.NewSession(t.Context())
+	if _, err := db.Exec(ctx, "select 1"); err != nil {
+		t.Errorf("read without a primary: %v, want the replica to serve it", err)
+	}
+	bounded := pgtide.WithConsistency(ctx, pgtide.BoundedStaleness(100*time.Millisecond))
+	if _, err := db.Exec(bounded, "select 1"); !errors.Is(err, pgtide.ErrNoFreshReplica) {
+		t.Errorf("read that bounds staleness without a primary: %v, want ErrNoFreshReplica", err)
+	}
+}
+
+func TestSpillLimit(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{SpillLimit: 1, FailoverWait: 200 * time.Millisecond, WaitBudget: -1})
+	pause(t, c)
+	ctx := pgtide.NewSession(t.Context())
+	insert(t, ctx, db, "what the replica lacks")
+	rows, err := db.Query(ctx, "select 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The one place is taken by whoever asks: it must not wait for ever.
+	if _, err := db.Exec(ctx, "select 2"); !errors.Is(err, pgtide.ErrNoFreshReplica) {
+		t.Errorf("second read at the primary: %v, want ErrNoFreshReplica", err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := db.Exec(ctx, "select 3")
+		waiting <- err
+	}()
+	rows.Close()
+	if err := <-waiting; err != nil {
+		t.Errorf("read after the place became free: %v", err)
 	}
 }

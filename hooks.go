@@ -6,7 +6,9 @@ import "context"
 // the goroutine that makes the call, or on one that probes, and must return
 // soon: OnNode and OnPrimary hold up probing until they do.
 type Hooks struct {
-	// OnDecision is called before each attempt at a call. The context it returns
+	// OnDecision is called before each attempt at a call. Statements of an open
+	// transaction or an acquired connection are not attempts: they stay where it
+	// began. The context it returns
 	// is the one that the attempt is made with: a tracer puts its span there.
 	OnDecision func(ctx context.Context, d Decision) context.Context
 	// OnResult is called after each attempt, with the context from OnDecision.

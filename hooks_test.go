@@ -124,6 +124,22 @@ func TestOpenWithAMinimumOfConnections(t *testing.T) {
 	}
 }
 
+func TestWatcherUsesBeforeConnect(t *testing.T) {
+	t.Parallel()
+	o := pgtide.Options{Configure: func(_ string, c *pgxpool.Config) error {
+		user := c.ConnConfig.User
+		c.ConnConfig.User = "nobody"
+		c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			c.User = user
+			return nil
+		}
+		return nil
+	}}
+	if _, err := open(t, shared, o).Exec(t.Context(), "select 1"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestConfigure(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("not this one")

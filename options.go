@@ -40,8 +40,8 @@ type Options struct {
 	// Defaults to [DefaultConsistency].
 	Consistency Consistency
 	// MaxStaleness keeps reads off replicas whose data is older than this,
-	// whatever their consistency. Defaults to [DefaultMaxStaleness]; negative
-	// sets no limit.
+	// whatever their consistency, as long as there is a primary to read from
+	// instead. Defaults to [DefaultMaxStaleness]; negative sets no limit.
 	MaxStaleness time.Duration
 	// WaitBudget is how long a read of a session may wait for a replica that is
 	// expected to catch up within that time, before it goes to the primary.
@@ -49,10 +49,11 @@ type Options struct {
 	WaitBudget time.Duration
 	// SpillLimit is how many reads may be at the primary at once because
 	// replicas lag: so that slow replicas do not take the primary with them.
-	// More wait for a place or for a replica, until their contexts end.
+	// More wait for a place or for a replica, at most FailoverWait.
 	// Defaults to half of the primary's pool; negative sets no limit.
 	SpillLimit int
-	// FailoverWait is how long a call waits for a primary when there is none.
+	// FailoverWait is how long a call waits for a primary when there is none, or
+	// for a place at it.
 	// Defaults to [DefaultFailoverWait]; negative never waits.
 	FailoverWait time.Duration
 	// FailoverQueue is how many calls may wait so at once; more fail at once.

@@ -3,6 +3,7 @@ package pgtide_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -100,6 +102,10 @@ func TestUnansweredWriteIsNotSentAgain(t *testing.T) {
 			_, err := db.Exec(ctx, "insert into message (text) values ($1)", text)
 			return err
 		},
+		"exec without arguments": func(ctx context.Context, text string) error {
+			_, err := db.Exec(ctx, "insert into message (text) values ('"+text+"')")
+			return err
+		},
 		"query": func(ctx context.Context, text string) error {
 			var id int64
 			return db.QueryRow(ctx, "insert into message (text) values ($1) returning id", text).Scan(&id)
@@ -114,7 +120,16 @@ func TestUnansweredWriteIsNotSentAgain(t *testing.T) {
 			return db.SendBatch(ctx, b).Close()
 		},
 		"copy": func(ctx context.Context, text string) error {
-			_, err := db.CopyFrom(ctx, pgx.Identifier{"message"}, []string{"text"}, pgx.CopyFromRows([][]any{{text}}))
+			rows := 0
+			_, err := db.CopyFrom(ctx, pgx.Identifier{"message"}, []string{"text"}, pgx.CopyFromFunc(func() ([]any, error) {
+				if rows++; rows > 1 {
+					return nil, nil
+				}
+				if text != "warm up" {
+					gate.cut() // rows cannot be put back into their source
+				}
+				return []any{text}, nil
+			}))
 			return err
 		},
 		"commit": func(ctx context.Context, text string) error {
@@ -131,21 +146,19 @@ func TestUnansweredWriteIsNotSentAgain(t *testing.T) {
 		},
 	} {
 		ctx := pgtide.NewSession(t.Context())
-		text := "unanswered " + name
+		text := fmt.Sprintf("unanswered %s %d", name, time.Now().UnixNano())
 		// Statements are prepared first: the answer to that must get through.
 		if err := write(ctx, "warm up"); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if name != "commit" {
-			gate.deaf.Store(true)
-		}
+		gate.deaf.Store(name != "commit" && name != "copy")
 		result := make(chan error, 1)
 		go func() { result <- write(ctx, text) }()
-		if name != "copy" { // it waits for an answer before it sends rows
+		if name != "copy" {
 			until(t, name+" to be committed", func() bool { return count(t, direct, text) == 1 })
+			gate.cut()
+			gate.deaf.Store(false)
 		}
-		gate.cut()
-		gate.deaf.Store(false)
 		err := <-result
 		if !errors.Is(err, pgtide.ErrOutcomeUnknown) || !pgtide.OutcomeUnknown(err) {
 			t.Errorf("%s: unanswered write: %v, want ErrOutcomeUnknown", name, err)
@@ -159,6 +172,57 @@ func TestUnansweredWriteIsNotSentAgain(t *testing.T) {
 		}
 		if n := count(t, direct, text); n > 1 || n == 0 && name != "copy" {
 			t.Errorf("%s: the write was done %d times", name, n)
+		}
+	}
+}
+
+func TestUnansweredWriteOfTheSimpleProtocolIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	primary := shared.Primary()
+	config, err := pgx.ParseConfig(primary.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	direct := open(t, shared, pgtide.Options{})
+	const insert = "insert into message (text) values ($1)"
+	for name, write := range map[string]func(ctx context.Context, db *pgtide.DB, text string) error{
+		"exec without arguments": func(ctx context.Context, db *pgtide.DB, text string) error {
+			_, err := db.Exec(ctx, "insert into message (text) values ('"+text+"')")
+			return err
+		},
+		"exec": func(ctx context.Context, db *pgtide.DB, text string) error {
+			_, err := db.Exec(ctx, insert, pgx.QueryExecModeSimpleProtocol, text)
+			return err
+		},
+		"query": func(ctx context.Context, db *pgtide.DB, text string) error {
+			var id int64
+			return db.QueryRow(ctx, insert+" returning id", pgx.QueryExecModeSimpleProtocol, text).Scan(&id)
+		},
+	} {
+		for _, where := range []string{"in a session", "outside a session"} {
+			gate := newGate(t, address)
+			through := strings.Replace(primary.DSN(), address, gate.listener.Addr().String(), 1)
+			db := open(t, shared, pgtide.Options{Nodes: []pgtide.Node{{Name: "primary", DSN: through}}})
+			ctx, text := t.Context(), fmt.Sprintf("unanswered simple %s %s %d", name, where, time.Now().UnixNano())
+			if where == "in a session" {
+				ctx = pgtide.NewSession(ctx)
+			}
+			if err := db.Ping(ctx); err != nil { // there is a connection to use
+				t.Fatal(err)
+			}
+			gate.deaf.Store(true)
+			result := make(chan error, 1)
+			go func() { result <- write(ctx, db, text) }()
+			until(t, name+" to be committed", func() bool { return count(t, direct, text) == 1 })
+			gate.cut()
+			gate.deaf.Store(false)
+			if err := <-result; !errors.Is(err, pgtide.ErrOutcomeUnknown) {
+				t.Errorf("%s %s: unanswered write: %v, want ErrOutcomeUnknown", name, where, err)
+			}
+			if n := count(t, direct, text); n != 1 {
+				t.Errorf("%s %s: the write was done %d times", name, where, n)
+			}
 		}
 	}
 }

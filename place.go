@@ -31,17 +31,12 @@ func (c *call) place(ctx context.Context) error {
 		switch d.Action {
 		case route.Go:
 			if !c.admit(d.Reason) {
-				// A place at the primary becomes free with the call that holds it,
-				// which need not change the view.
-				select {
-				case c.db.spill <- struct{}{}:
-					c.spilled = true
-				case <-changed:
+				admitted, err := w.spill(ctx, changed, now)
+				if err != nil {
+					return err
+				}
+				if !admitted {
 					continue
-				case <-c.db.closed:
-					return ErrClosed
-				case <-ctx.Done():
-					return fmt.Errorf("%w, and %d reads are at the primary already: %w", ErrNoFreshReplica, cap(c.db.spill), context.Cause(ctx))
 				}
 			}
 			c.view, c.node, c.reason = v, c.db.nodes[d.Node], d.Reason
@@ -200,22 +195,55 @@ func (w *waiter) wait(ctx context.Context, set uint64, changed <-chan struct{}, 
 		w.call.db.watch.Leave(w.attended)
 		w.attended = set
 	}
-	if w.timer == nil {
-		w.timer = time.NewTimer(d)
-	} else {
-		w.timer.Reset(d)
-	}
 	began := w.call.db.watch.Now()
 	defer func() { w.call.waited += w.call.db.watch.Now() - began }()
 	select {
 	case <-changed:
-	case <-w.timer.C:
+	case <-w.after(d):
 	case <-w.call.db.closed:
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return nil
+}
+
+// spill waits for a place at the primary, or until the view has changed: a
+// place becomes free with the call that holds it, which need not change the
+// view.
+func (w *waiter) spill(ctx context.Context, changed <-chan struct{}, now time.Duration) (admitted bool, err error) {
+	c := w.call
+	if c.crowdSince == 0 {
+		c.crowdSince = now
+	}
+	left := c.db.options.FailoverWait - (now - c.crowdSince)
+	if left <= 0 {
+		return false, fmt.Errorf("%w, and %d reads are at the primary for that already", ErrNoFreshReplica, cap(c.db.spill))
+	}
+	began := c.db.watch.Now()
+	defer func() { c.waited += c.db.watch.Now() - began }()
+	select {
+	case c.db.spill <- struct{}{}:
+		c.spilled = true
+		return true, nil
+	case <-changed:
+	case <-w.after(left):
+	case <-c.db.closed:
+		return false, ErrClosed
+	case <-ctx.Done():
+		return false, fmt.Errorf("%w, and %d reads are at the primary for that already: %w", ErrNoFreshReplica, cap(c.db.spill), context.Cause(ctx))
+	}
+	return false, nil
+}
+
+// after returns a channel that gets a value when d is over.
+func (w *waiter) after(d time.Duration) <-chan time.Time {
+	if w.timer == nil {
+		w.timer = time.NewTimer(d)
+	} else {
+		w.timer.Reset(d)
+	}
+	return w.timer.C
 }
 
 // queue takes a place among the calls that wait for a primary, and returns how

@@ -8,11 +8,12 @@ import (
 
 // attempt is what there is to know of a failed attempt.
 type attempt struct {
-	write   bool // it may have written
-	replica bool // it was made on a replica
-	sent    bool // something may have reached the server
-	broken  bool // the connection is gone
-	handed  bool // a part of the result was handed out
+	write     bool // it may have written
+	replica   bool // it was made on a replica
+	connected bool // it had a connection
+	sent      bool // something may have reached the server
+	broken    bool // the connection is gone
+	handed    bool // a part of the result was handed out
 }
 
 // next is what to do after a failed attempt.
@@ -55,14 +56,14 @@ func judge(ctxErr, err error, a attempt) verdict {
 	switch {
 	case ctxErr != nil:
 		return verdict{}
-	case !a.sent:
-		return unsent(pg, a)
+	case !a.connected:
+		return refusedConnection(pg, a)
+	case !a.sent && (a.broken || pgconn.SafeToRetry(err)):
+		return verdict{next: elsewhere, suspect: true}
 	case a.handed && a.write && (a.broken || answered && down(pg.Code)):
 		return verdict{next: outcomeUnknown, suspect: true}
 	case a.handed:
 		return verdict{suspect: a.broken}
-	case pgconn.SafeToRetry(err):
-		return verdict{next: elsewhere, suspect: true}
 	case answered:
 		return answer(pg.Code, a)
 	case !a.broken:
@@ -73,9 +74,9 @@ func judge(ctxErr, err error, a attempt) verdict {
 	return verdict{next: elsewhere, suspect: true}
 }
 
-// unsent judges a connection that could not be had. The reasons that a primary
+// refusedConnection judges a connection that could not be had. The reasons that a primary
 // gives for it, other than being down, are the caller's to know.
-func unsent(pg *pgconn.PgError, a attempt) verdict {
+func refusedConnection(pg *pgconn.PgError, a attempt) verdict {
 	if pg == nil || down(pg.Code) {
 		return verdict{next: elsewhere, suspect: true}
 	}
@@ -103,10 +104,12 @@ func answer(code string, a attempt) verdict {
 		if a.replica {
 			return verdict{next: onPrimary}
 		}
+		return verdict{suspect: true}
 	case codeFeatureNotSupported, codeObjectNotInState:
 		if a.replica {
 			return verdict{next: onPrimary}
 		}
+		return verdict{suspect: true}
 	case codeSerializationFailure, codeDeadlock, codeDatabaseDropped:
 		if a.replica {
 			return verdict{next: elsewhere}

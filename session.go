@@ -1,6 +1,7 @@
 package pgtide
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,12 +69,13 @@ func (s *session) adopt(t Token) {
 
 func (s *session) token() (Token, bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	states, given := slices.Clone(s.states), slices.Clone(s.given)
+	s.mu.Unlock() // a state may find a loss, and tell a hook that uses the session
 	var t Token
-	for _, st := range s.states {
+	for _, st := range states {
 		t = t.Merge(st.token())
 	}
-	for _, g := range s.given {
+	for _, g := range given {
 		t = t.Merge(g)
 	}
 	return t, !t.IsZero()
@@ -244,7 +246,8 @@ func (st *state) translate(v *topology.View) (_ *floor, losses []topology.Positi
 			p.Timeline = v.Timeline
 		case topology.Lost:
 			losses = append(losses, *p)
-			*p = topology.Position{}
+			// What is left of the session's past is what the new timeline began with.
+			*p = topology.Position{Timeline: v.Timeline, LSN: v.History.Left(p.Timeline)}
 			if v.Newest.Timeline == v.Timeline {
 				*p = v.Newest
 			}

@@ -145,7 +145,8 @@ func parseToken(b []byte) (Token, error) {
 	if want == tokenMaxSize {
 		t.prior = position(b[26:])
 	}
-	if t.need.IsZero() != (t.need.Timeline == 0) || !t.prior.IsZero() && t.prior.Timeline >= t.need.Timeline {
+	prior := t.prior.Timeline > 0 && t.prior.Timeline < t.need.Timeline
+	if t.need.IsZero() != (t.need.Timeline == 0) || prior != (want == tokenMaxSize) {
 		return Token{}, fmt.Errorf("%w: impossible positions", ErrBadToken)
 	}
 	return t, nil

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/stamp"
 	"github.com/pgtide/pgtide/internal/topology"
@@ -62,18 +63,14 @@ type tx struct {
 	ended bool
 }
 
-// pin notes a call that stays on the transaction's node.
-func (c *call) pin(ctx context.Context) context.Context {
+// pin notes a call that stays on the node of its transaction or connection.
+func (c *call) pin() {
 	d := c.decision
 	d.Reason, d.Detail, d.Waited = ReasonPinned, "", 0
 	c.db.stat.decided(route.Pinned)
 	if c.state != nil {
 		c.state.session.record(d)
 	}
-	if f := c.db.options.Hooks.OnDecision; f != nil {
-		return f(ctx, d)
-	}
-	return ctx
 }
 
 // Commit implements [pgx.Tx].
@@ -82,16 +79,18 @@ func (t *tx) Commit(ctx context.Context) error {
 		return pgx.ErrTxClosed
 	}
 	c := t.call
-	var s *stamp.Conn
-	if t.write && c.state != nil {
-		if s = stamper(c.conn); s != nil {
-			s.Arm(stamp.Query)
-		}
+	c.begin = !t.write
+	if t.write && !alive.Check(c.conn.Conn().PgConn().Conn()) {
+		// The server is gone before it could be told to commit: so much is known.
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = c.conn.Conn().Close(ended)
 	}
+	c.arm(stamp.Query)
 	err := t.Tx.Commit(ctx)
-	broken := c.conn.Conn().IsClosed()
+	a := attempt{write: t.write, connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
 	if t.write {
-		c.db.wrote(c.state, s, &c.view.Nodes[c.node.index], err == nil)
+		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], err == nil)
 	} else {
 		t.read()
 	}
@@ -99,7 +98,7 @@ func (t *tx) Commit(ctx context.Context) error {
 	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return err
 	}
-	v := judge(ctx.Err(), err, attempt{write: t.write, sent: true, broken: broken, handed: true})
+	v := judge(ctx.Err(), err, a)
 	if v.suspect {
 		c.db.watch.Kick(1 << uint(c.node.index))
 	}
@@ -147,25 +146,30 @@ func (t *tx) end(err error) {
 
 // Exec implements [pgx.Tx].
 func (t *tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return t.Tx.Exec(t.call.pin(ctx), sql, args...)
+	t.call.pin()
+	return t.Tx.Exec(ctx, sql, args...)
 }
 
 // Query implements [pgx.Tx].
 func (t *tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return t.Tx.Query(t.call.pin(ctx), sql, args...)
+	t.call.pin()
+	return t.Tx.Query(ctx, sql, args...)
 }
 
 // QueryRow implements [pgx.Tx].
 func (t *tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return t.Tx.QueryRow(t.call.pin(ctx), sql, args...)
+	t.call.pin()
+	return t.Tx.QueryRow(ctx, sql, args...)
 }
 
 // SendBatch implements [pgx.Tx].
 func (t *tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	return t.Tx.SendBatch(t.call.pin(ctx), b)
+	t.call.pin()
+	return t.Tx.SendBatch(ctx, b)
 }
 
 // CopyFrom implements [pgx.Tx].
 func (t *tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
-	return t.Tx.CopyFrom(t.call.pin(ctx), table, columns, rowSrc)
+	t.call.pin()
+	return t.Tx.CopyFrom(ctx, table, columns, rowSrc)
 }

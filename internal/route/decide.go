@@ -99,7 +99,9 @@ func usable(v *topology.View, r *Request, i int) bool {
 
 const never = time.Duration(1<<63 - 1)
 
-// fit says why replica i may not serve r, and how long that may last.
+// fit says why replica i may not serve r, and how long that may last. While
+// there is no primary to read from instead, only a bound that the caller set
+// counts, and that it is known how stale the replica is.
 func fit(v *topology.View, r *Request, i int, now time.Duration) (Reason, time.Duration) {
 	n := &v.Nodes[i]
 	if r.MaxStaleness > 0 {
@@ -108,7 +110,7 @@ func fit(v *topology.View, r *Request, i int, now time.Duration) (Reason, time.D
 			return TooStale, never // its log is not the primary's
 		case !known:
 			return TooStale, eta(n)
-		case age > r.MaxStaleness:
+		case age > r.MaxStaleness && (v.Primary != topology.NoNode || r.Level == Bounded):
 			return TooStale, eta(n)
 		}
 	}

@@ -25,7 +25,8 @@ func mayServe(v *topology.View, r *Request, i int) bool {
 	if r.Tried>>i&1 == 1 {
 		return false
 	}
-	if r.MaxStaleness > 0 && (!n.FreshKnown || now-n.Fresh > r.MaxStaleness) {
+	fallback := v.Primary != topology.NoNode || r.Level == Bounded
+	if r.MaxStaleness > 0 && (!n.FreshKnown || fallback && now-n.Fresh > r.MaxStaleness) {
 		return false
 	}
 	if r.Level == Eventual {

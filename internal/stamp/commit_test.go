@@ -39,10 +39,10 @@ func (s *server) testBroken(ctx context.Context, t *testing.T) {
 		t.Run(fmt.Sprintf("after %d bytes", after), func(t *testing.T) {
 			broken := &cut{after: -1}
 			c := s.connect(ctx, t, 0, func(config *pgx.ConnConfig) {
-				wrap := config.AfterNetConnect
+				inner := config.AfterNetConnect
 				config.AfterNetConnect = func(ctx context.Context, p *pgconn.Config, conn net.Conn) (net.Conn, error) {
 					broken.Conn = conn
-					return wrap(ctx, p, broken)
+					return inner(ctx, p, broken)
 				}
 			})
 			c.stamp.Arm(Query)

@@ -2,7 +2,7 @@ package stamp
 
 import (
 	"bytes"
-	"net"
+	"io"
 	"sync"
 	"sync/atomic"
 )
@@ -15,14 +15,17 @@ const (
 	Copy                  // COPY FROM STDIN: the request ends when the data does
 )
 
-// Conn is a connection to a server that can stamp requests. Arm it while the
-// connection is idle, send one request through the driver, then Take the
-// stamp. While not armed it only passes bytes on.
+// Conn is the stream of messages between a driver and a server, and can stamp
+// requests in it. Arm it while the connection is idle, send one request through
+// the driver, then Take the stamp. While not armed it only passes bytes on.
 //
-// Read and Write may be called by one goroutine each at the same time, as with
-// any net.Conn; Arm and Take by the goroutine that holds the connection.
+// Read and Write may be called by one goroutine each at the same time; Arm and
+// Take by the goroutine that holds the connection.
 type Conn struct {
-	net.Conn
+	from io.Reader
+	to   io.Writer
+
+	sent atomic.Uint64 // bytes
 
 	// busy is set from Arm until the last answer has been read: the one check
 	// that a connection pays when nobody stamps.
@@ -36,8 +39,8 @@ type Conn struct {
 	reader   filter
 }
 
-// Wrap returns a Conn over c.
-func Wrap(c net.Conn) *Conn { return &Conn{Conn: c} }
+// New returns a Conn that reads what the server sends, and writes to it.
+func New(from io.Reader, to io.Writer) *Conn { return &Conn{from: from, to: to} }
 
 // Arm makes each request from now on be stamped.
 func (c *Conn) Arm(m Mode) {
@@ -61,14 +64,19 @@ func (c *Conn) Take() (lsn string, ok bool) {
 
 // Write sends b, and with it the question when b ends a request.
 func (c *Conn) Write(b []byte) (int, error) {
-	if !c.busy.Load() {
-		return c.Conn.Write(b)
+	out := b
+	if c.busy.Load() {
+		// The reader must know of the question before the server can answer it.
+		out = c.prepare(b)
 	}
-	// The reader must know of the question before the server can answer it.
-	out := c.prepare(b)
-	n, err := c.Conn.Write(out)
+	n, err := c.to.Write(out)
+	c.sent.Add(uint64(n))
 	return min(n, len(b)), err
 }
+
+// Sent returns how many bytes have been written. The driver is not asked: after
+// a simple query it may call an error safe to retry although all was sent.
+func (c *Conn) Sent() uint64 { return c.sent.Load() }
 
 // prepare returns what to send in place of b.
 func (c *Conn) prepare(b []byte) []byte {
@@ -129,7 +137,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 				return n, err
 			}
 		}
-		n, err := c.Conn.Read(p)
+		n, err := c.from.Read(p)
 		if !c.busy.Load() {
 			return n, err
 		}

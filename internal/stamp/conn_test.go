@@ -120,7 +120,7 @@ func TestConversations(t *testing.T) {
 		for _, size := range []int{1, 3, 7, 100, 1 << 20} {
 			t.Run(fmt.Sprintf("%s/reads of up to %d", c.what, size), func(t *testing.T) {
 				w := &wire{reads: []any{greeted, c.server}}
-				conn := Wrap(&choppy{w, rand.New(rand.NewPCG(1, uint64(size))), size})
+				conn := wrap(&choppy{w, rand.New(rand.NewPCG(1, uint64(size))), size})
 				greet(t, conn)
 				if c.mode == 0 {
 					c.mode = Query
@@ -153,8 +153,8 @@ func TestReadyIsHeldUntilTheStampIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer server.Close()
-		conn := Wrap(client)
-		defer conn.Close()
+		conn := wrap(client)
+		defer client.Close()
 		go server.Write(greeted)
 		greet(t, conn)
 		conn.Arm(Query)
@@ -197,7 +197,7 @@ func TestConnectionBreaksBeforeTheStamp(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			w := &wire{reads: append(append([]any{greeted}, c.reads...), net.ErrClosed)}
-			conn := Wrap(w)
+			conn := wrap(w)
 			greet(t, conn)
 			conn.Arm(Query)
 			send(t, conn, simple)
@@ -207,7 +207,7 @@ func TestConnectionBreaksBeforeTheStamp(t *testing.T) {
 		})
 	}
 	t.Run("inside the statement's answer", func(t *testing.T) {
-		conn := Wrap(&wire{reads: []any{greeted, ended[:len(ended)-1], net.ErrClosed}})
+		conn := wrap(&wire{reads: []any{greeted, ended[:len(ended)-1], net.ErrClosed}})
 		greet(t, conn)
 		conn.Arm(Query)
 		send(t, conn, simple)
@@ -220,7 +220,7 @@ func TestConnectionBreaksBeforeTheStamp(t *testing.T) {
 	t.Run("inside an answer that holds the stamp", func(t *testing.T) {
 		whole := chain(bound, inlineAnswer("0/15"), readied)
 		for cut := len(bound); cut < len(whole); cut++ {
-			conn := Wrap(&wire{reads: []any{greeted, whole[:cut], net.ErrClosed}})
+			conn := wrap(&wire{reads: []any{greeted, whole[:cut], net.ErrClosed}})
 			greet(t, conn)
 			conn.Arm(Query)
 			send(t, conn, chain(extended, synced))
@@ -236,7 +236,7 @@ func TestConnectionBreaksBeforeTheStamp(t *testing.T) {
 func TestDeadlineBeforeTheStamp(t *testing.T) {
 	ended := backend(inserted, idle)
 	w := &wire{reads: []any{greeted, ended, answer("0/15")[:30], os.ErrDeadlineExceeded}}
-	conn := Wrap(w)
+	conn := wrap(w)
 	greet(t, conn)
 	conn.Arm(Query)
 	send(t, conn, simple)
@@ -266,7 +266,7 @@ func TestDeadlineBeforeTheStamp(t *testing.T) {
 // A deadline that passes with nothing held is the driver's, once.
 func TestDeadlineBeforeTheStatementsAnswer(t *testing.T) {
 	w := &wire{reads: []any{greeted, os.ErrDeadlineExceeded, backend(inserted, idle), answer("0/15")}}
-	conn := Wrap(w)
+	conn := wrap(w)
 	greet(t, conn)
 	conn.Arm(Query)
 	send(t, conn, simple)
@@ -280,7 +280,7 @@ func TestDeadlineBeforeTheStatementsAnswer(t *testing.T) {
 func TestCopyRefusedBeforeItsData(t *testing.T) {
 	refused := backend(refusal, idle)
 	w := &wire{reads: []any{greeted, refused}}
-	conn := Wrap(w)
+	conn := wrap(w)
 	greet(t, conn)
 	conn.Arm(Copy)
 	send(t, conn, simple) // stands for COPY ... FROM STDIN
@@ -306,7 +306,7 @@ func TestRequestInParts(t *testing.T) {
 		stamped := 0
 		for cut := 1; cut < len(c.request); cut++ {
 			w := &wire{reads: []any{greeted}}
-			conn := Wrap(w)
+			conn := wrap(w)
 			greet(t, conn)
 			conn.Arm(c.mode)
 			send(t, conn, c.request[:cut])
@@ -333,7 +333,7 @@ func TestRequestInParts(t *testing.T) {
 // Arm forgets the stamp before it.
 func TestStampIsForOneRequest(t *testing.T) {
 	w := &wire{reads: []any{greeted, chain(backend(inserted, idle), answer("0/15"))}}
-	conn := Wrap(w)
+	conn := wrap(w)
 	greet(t, conn)
 	takes(t, conn, "")
 	conn.Arm(Query)
@@ -348,7 +348,7 @@ func TestStampIsForOneRequest(t *testing.T) {
 
 func TestWriteErrorIsPassedOn(t *testing.T) {
 	client, server := net.Pipe()
-	conn := Wrap(client)
+	conn := wrap(client)
 	go server.Write(greeted)
 	greet(t, conn)
 	conn.Arm(Query)
@@ -392,7 +392,7 @@ func TestReadAndWriteAtOnce(t *testing.T) {
 			}
 		}
 	})
-	conn := Wrap(client)
+	conn := wrap(client)
 	greet(t, conn)
 	for range 50 {
 		conn.Arm(Query)

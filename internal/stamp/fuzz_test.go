@@ -20,11 +20,11 @@ func FuzzServer(f *testing.F) {
 	}
 	f.Add([]byte{'Z', 0, 0, 0, 0, 'D', 0xff, 0xff, 0xff, 0xff, 'Z', 0, 0, 0, 5, 'I'}, []byte{0, 0}, uint64(3))
 	f.Fuzz(func(t *testing.T, server, script []byte, seed uint64) {
-		if got := readAll(t, Wrap(cutUp(server, seed))); !bytes.Equal(got, server) {
+		if got := readAll(t, wrap(cutUp(server, seed))); !bytes.Equal(got, server) {
 			t.Fatalf("not armed, the driver reads %q of %q", got, server)
 		}
-		whole, lsn, ok := armed(t, Wrap(&wire{reads: []any{server}}), script)
-		parts, lsn2, ok2 := armed(t, Wrap(cutUp(server, seed)), script)
+		whole, lsn, ok := armed(t, wrap(&wire{reads: []any{server}}), script)
+		parts, lsn2, ok2 := armed(t, wrap(cutUp(server, seed)), script)
 		if !bytes.Equal(whole, parts) || lsn != lsn2 || ok != ok2 {
 			t.Fatalf("the driver reads %q with stamp %q, %v\nand %q with stamp %q, %v when the bytes come in parts", whole, lsn, ok, parts, lsn2, ok2)
 		}
@@ -76,7 +76,7 @@ func FuzzDriver(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, request []byte, seed uint64, copies bool) {
 		plain, armed := &wire{}, &wire{}
-		idle, busy := Wrap(plain), Wrap(armed)
+		idle, busy := wrap(plain), wrap(armed)
 		busy.Arm(Query)
 		if copies {
 			busy.Arm(Copy)

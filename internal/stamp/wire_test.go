@@ -44,6 +44,8 @@ func (w *wire) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+func wrap(c io.ReadWriter) *Conn { return New(c, c) }
+
 // choppy is a connection that reads one to max bytes at a time.
 type choppy struct {
 	net.Conn
@@ -133,7 +135,7 @@ func greet(t *testing.T, c *Conn) {
 }
 
 // expect reads what the driver must get next.
-func expect(t *testing.T, c net.Conn, want []byte) {
+func expect(t *testing.T, c io.ReadWriter, want []byte) {
 	t.Helper()
 	got := make([]byte, len(want))
 	n, err := io.ReadFull(c, got)
@@ -143,7 +145,7 @@ func expect(t *testing.T, c net.Conn, want []byte) {
 }
 
 // expectError reads what must be an error and nothing else.
-func expectError(t *testing.T, c net.Conn, want error) {
+func expectError(t *testing.T, c io.ReadWriter, want error) {
 	t.Helper()
 	p := make([]byte, 100)
 	if n, err := c.Read(p); n != 0 || !errors.Is(err, want) {
@@ -151,7 +153,7 @@ func expectError(t *testing.T, c net.Conn, want error) {
 	}
 }
 
-func send(t *testing.T, c net.Conn, b []byte) {
+func send(t *testing.T, c io.ReadWriter, b []byte) {
 	t.Helper()
 	if n, err := c.Write(b); n != len(b) || err != nil {
 		t.Fatalf("Write of %d bytes returns %d, %v", len(b), n, err)

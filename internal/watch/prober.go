@@ -17,6 +17,10 @@ import (
 // server and what waiting adds to a replica's own delay.
 const rush = time.Millisecond
 
+// reconnect is the least time between two attempts to connect. Each costs the
+// server a process, and one that is starting up has none to spare.
+const reconnect = 20 * time.Millisecond
+
 // prober looks at one node.
 type prober struct {
 	watcher *Watcher
@@ -63,9 +67,12 @@ func (p *prober) run(ctx context.Context) {
 // rest waits until the next probe is due, the last one having been sent at
 // began.
 func (p *prober) rest(ctx context.Context, began time.Time) {
-	pause := p.watcher.options.Interval
+	pause, least := p.watcher.options.Interval, rush
+	if p.conn == nil {
+		least = reconnect
+	}
 	if p.waiters.Load() > 0 {
-		pause = rush
+		pause = least
 	}
 	timer := time.NewTimer(time.Until(began.Add(pause)))
 	defer timer.Stop()
@@ -73,7 +80,7 @@ func (p *prober) rest(ctx context.Context, began time.Time) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-p.kicked:
-		if d := time.Until(began.Add(rush)); d > 0 {
+		if d := time.Until(began.Add(least)); d > 0 {
 			timer.Reset(d)
 			select {
 			case <-ctx.Done():
@@ -152,7 +159,14 @@ func (p *prober) look(ctx context.Context, o *topology.Observation) error {
 }
 
 func (p *prober) connect(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, p.node.Config)
+	config := p.node.Config
+	if f := p.node.Prepare; f != nil {
+		config = config.Copy()
+		if err := f(ctx, config); err != nil {
+			return err
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}

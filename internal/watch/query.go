@@ -1,5 +1,13 @@
 package watch
 
+// Incarnation is an SQL expression that tells two runs of a server apart: the
+// start of the postmaster and, as a crash of one backend restarts all the rest
+// without it, the time at which that reset the statistics. Before version 15
+// these were another process's, and asking for them would wait for it.
+const Incarnation = `(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint
+       + case when current_setting('server_version_num')::int >= 150000
+              then (extract(epoch from pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint else 0 end`
+
 // probeQuery asks for role, timeline and position in one query, and for the
 // role once: a promotion freezes pg_last_wal_replay_lsn(), so a position read
 // apart from its role would call a new primary "never caught up".
@@ -20,7 +28,7 @@ select r.recovery,
            (select timeline_id from pg_control_checkpoint())) end::bigint,
        case when not r.recovery then pg_walfile_name(pg_current_wal_insert_lsn()) end,
        case when r.recovery then pg_is_wal_replay_paused() else false end,
-       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint,
+       ` + Incarnation + `,
        current_setting('server_version_num')::int
   from r`
 

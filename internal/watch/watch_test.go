@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +180,29 @@ func TestSilentNodeIsNoticedInTime(t *testing.T) {
 	case <-closed:
 	case <-time.After(5 * time.Second):
 		t.Error("Close hangs on a silent node")
+	}
+}
+
+func TestCrashedBackendIsAnotherIncarnation(t *testing.T) {
+	w := watch(t, Options{Interval: 20 * time.Millisecond})
+	v := await(t, w, "the replica", func(v *topology.View) bool { return v.Nodes[1].State == topology.Up })
+	before, start := v.Nodes[1].Incarnation, time.Now()
+	conn, err := pgx.Connect(t.Context(), cluster.Replicas()[0].DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if err := conn.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	v = await(t, w, "the replica to be up again", func(v *topology.View) bool {
+		return v.Nodes[1].State == topology.Up && v.Nodes[1].Incarnation != before
+	})
+	if v.Nodes[1].Version < 150000 {
+		t.Errorf("version %d shows the crash after %v, which the code does not expect", v.Nodes[1].Version, time.Since(start))
 	}
 }
 

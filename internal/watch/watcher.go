@@ -16,6 +16,9 @@ import (
 type Node struct {
 	Name   string
 	Config *pgx.ConnConfig
+	// Prepare, if set, may change the copy of Config that a connection is made
+	// with, as for a password that expires.
+	Prepare func(context.Context, *pgx.ConnConfig) error
 }
 
 // Options configure a [Watcher]. All fields are required but OnView.
