@@ -16,10 +16,12 @@ demo: ## start a real replicating cluster and show what pgtide does on it
 
 test: ## run the tests of all modules, on real PostgreSQL servers
 	@scripts/postgres.sh
+	@scripts/ps.sh
 	@$(GO) test $(TESTFLAGS) work
 
 race: ## the same under the race detector (needs a C compiler)
 	@scripts/postgres.sh
+	@scripts/ps.sh
 	@$(GO) test -race $(TESTFLAGS) work
 
 lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, architecture

@@ -72,7 +72,7 @@ func (b *batch) send() error {
 	for i, q := range b.source.QueuedQueries {
 		attempt.QueuedQueries[i] = &pgx.QueuedQuery{SQL: q.SQL, Arguments: q.Arguments}
 	}
-	b.results = b.conn.SendBatch(b.ctx, &attempt)
+	b.results = b.conn.Conn().SendBatch(b.ctx, &attempt)
 	if t := b.results.Tx(); t != nil {
 		b.tx = &tx{Tx: t, call: &b.call, write: true}
 	}

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgtide/pgtide/internal/alive"
+	"github.com/pgtide/pgtide/internal/front"
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/sqlkind"
 	"github.com/pgtide/pgtide/internal/stamp"
@@ -32,6 +32,7 @@ type call struct {
 	begin bool
 
 	named     string        // the node that the caller named
+	take      front.Take    // how to take a connection; nil takes it as the pool gives it
 	waitSince time.Duration // when the call began to wait for a replica; zero is never
 	lackSince time.Duration // when it first found no primary; zero is never
 	// crowdSince is when it first found no place at the primary; zero is never.
@@ -44,7 +45,7 @@ type call struct {
 	node     *node
 	reason   route.Reason
 	decision Decision
-	conn     *pgxpool.Conn
+	conn     front.Connection
 	wire     *stamp.Conn // of a write, if its connection has one
 	sent     uint64      // bytes that wire had sent before
 	armed    bool        // the write is to be stamped
@@ -146,9 +147,9 @@ func (c *call) acquire(ctx context.Context) error {
 // connect takes a connection of the node's pool. For a write it must not be one
 // that the server has closed: what is sent there is not answered, and then
 // nobody knows.
-func (c *call) connect() (*pgxpool.Conn, error) {
+func (c *call) connect() (front.Connection, error) {
 	for {
-		conn, err := c.node.pool.Acquire(c.ctx)
+		conn, err := c.takeOne()
 		if err != nil || !c.writes() || alive.Check(conn.Conn().PgConn().Conn()) {
 			return conn, err
 		}
@@ -156,8 +157,19 @@ func (c *call) connect() (*pgxpool.Conn, error) {
 	}
 }
 
+func (c *call) takeOne() (front.Connection, error) {
+	if c.take != nil {
+		return c.take(c.ctx, c.node.pool)
+	}
+	conn, err := c.node.pool.Acquire(c.ctx)
+	if err != nil {
+		return nil, err // not a nil pointer that is no nil interface
+	}
+	return conn, nil
+}
+
 // bury closes a dead connection at once: there is nobody to say goodbye to.
-func bury(conn *pgxpool.Conn) {
+func bury(conn front.Connection) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = conn.Conn().Close(ended)

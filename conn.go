@@ -40,7 +40,10 @@ func (c *Conn) Conn() *pgx.Conn { return c.call.conn.Conn() }
 
 // Pool returns the connection as its pool gave it out. It must not be released
 // but through c.
-func (c *Conn) Pool() *pgxpool.Conn { return c.call.conn }
+func (c *Conn) Pool() *pgxpool.Conn {
+	conn, _ := c.call.conn.(*pgxpool.Conn)
+	return conn
+}
 
 // Release gives c back to its pool. Further calls of it do nothing.
 func (c *Conn) Release() {
@@ -54,17 +57,18 @@ func (c *Conn) Release() {
 	c.call.result(nil, false)
 }
 
-// note keeps what a call on c means for later reads. The position of a write
-// is not asked for, as it might be part of a transaction: the next sample of
-// the primary covers it.
-func (c *Conn) note() {
-	k := c.call
-	n := &k.view.Nodes[k.node.index]
+// note keeps what a call on c means for later reads.
+func (c *Conn) note() { c.call.noteHeld(true) }
+
+// noteHeld is note for a connection that is held. The position of a write is
+// not asked for, as it might be part of a transaction: the next sample of the
+// primary covers it.
+func (c *call) noteHeld(acked bool) {
 	switch {
-	case n.Role == topology.Primary:
-		k.db.wrote(k.state, nil, n, true)
-	case k.state != nil:
-		k.state.read(k.node.index, k.view, k.req.Level)
+	case c.role() == topology.Primary:
+		c.db.wrote(c.state, nil, &c.view.Nodes[c.node.index], acked)
+	case c.state != nil:
+		c.state.read(c.node.index, c.view, c.req.Level)
 	}
 }
 
@@ -72,13 +76,13 @@ func (c *Conn) note() {
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c.call.pin()
 	defer c.note()
-	return c.call.conn.Exec(ctx, sql, args...)
+	return c.call.conn.Conn().Exec(ctx, sql, args...)
 }
 
 // Query runs a statement on c and returns its rows.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	c.call.pin()
-	rows, err := c.call.conn.Query(ctx, sql, args...)
+	rows, err := c.call.conn.Conn().Query(ctx, sql, args...)
 	return &connRows{Rows: rows, conn: c}, err
 }
 
@@ -91,14 +95,14 @@ func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // SendBatch sends all statements of b at once.
 func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	c.call.pin()
-	return &connBatch{BatchResults: c.call.conn.SendBatch(ctx, b), conn: c}
+	return &connBatch{BatchResults: c.call.conn.Conn().SendBatch(ctx, b), conn: c}
 }
 
 // CopyFrom copies rows into a table.
 func (c *Conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
 	c.call.pin()
 	defer c.note()
-	return c.call.conn.CopyFrom(ctx, table, columns, rowSrc)
+	return c.call.conn.Conn().CopyFrom(ctx, table, columns, rowSrc)
 }
 
 // Begin starts a transaction on c.
@@ -109,7 +113,7 @@ func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) {
 // BeginTx starts a transaction on c.
 func (c *Conn) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 	c.call.pin()
-	t, err := c.call.conn.BeginTx(ctx, o)
+	t, err := c.call.conn.Conn().BeginTx(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +121,7 @@ func (c *Conn) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 }
 
 // Ping asks the server for a sign of life.
-func (c *Conn) Ping(ctx context.Context) error { return c.call.conn.Ping(ctx) }
+func (c *Conn) Ping(ctx context.Context) error { return c.call.conn.Conn().Ping(ctx) }
 
 // connRows note the end of a statement on a connection.
 type connRows struct {

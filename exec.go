@@ -20,7 +20,7 @@ func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 			return pgconn.CommandTag{}, err
 		}
 		c.arm(stamp.Query)
-		tag, err := c.conn.Exec(c.ctx, sql, args...)
+		tag, err := c.conn.Conn().Exec(c.ctx, sql, args...)
 		again, err := c.done(err)
 		if !again {
 			return tag, err
@@ -40,7 +40,7 @@ func (db *DB) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 			return 0, err
 		}
 		c.arm(stamp.Copy)
-		n, err := c.conn.CopyFrom(c.ctx, table, columns, src)
+		n, err := c.conn.Conn().CopyFrom(c.ctx, table, columns, src)
 		c.handed = src.read
 		again, err := c.done(err)
 		if !again {
@@ -68,7 +68,7 @@ func (db *DB) Ping(ctx context.Context) error {
 		if err := c.acquire(ctx); err != nil {
 			return err
 		}
-		again, err := c.done(c.conn.Ping(c.ctx))
+		again, err := c.done(c.conn.Conn().Ping(c.ctx))
 		if !again {
 			return err
 		}

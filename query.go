@@ -70,7 +70,7 @@ func (r *rows) query() (err error) {
 			r.abandon()
 		}
 	}()
-	r.rows, err = r.conn.Query(r.ctx, r.sql, r.args...)
+	r.rows, err = r.conn.Conn().Query(r.ctx, r.sql, r.args...)
 	returned = true
 	return err
 }

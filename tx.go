@@ -34,9 +34,9 @@ func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 		if err := c.acquire(ctx); err != nil {
 			return nil, err
 		}
-		t, err := c.conn.BeginTx(c.ctx, o)
+		t, err := c.conn.Conn().BeginTx(c.ctx, o)
 		if err == nil {
-			return &tx{Tx: t, call: &c, write: c.role() != topology.Replica && c.req.Write != route.ReasonNone}, nil
+			return &tx{Tx: t, call: &c, write: c.beganWriting()}, nil
 		}
 		again, err := c.done(err)
 		if !again {
@@ -78,23 +78,42 @@ func (t *tx) Commit(ctx context.Context) error {
 	if t.ended {
 		return pgx.ErrTxClosed
 	}
-	c := t.call
-	c.begin = !t.write
-	if t.write && !alive.Check(c.conn.Conn().PgConn().Conn()) {
+	t.ended = true
+	return t.call.commit(ctx, t.write, t.Tx.Commit)
+}
+
+// Rollback implements [pgx.Tx].
+func (t *tx) Rollback(ctx context.Context) error {
+	if t.ended {
+		return pgx.ErrTxClosed
+	}
+	t.ended = true
+	return t.call.rollback(func() error { return t.Tx.Rollback(ctx) })
+}
+
+// beganWriting reports whether a transaction that c has begun may write.
+func (c *call) beganWriting() bool {
+	return c.role() != topology.Replica && c.req.Write != route.ReasonNone
+}
+
+// commit ends the transaction that c has begun: do sends the COMMIT.
+func (c *call) commit(ctx context.Context, write bool, do func(context.Context) error) error {
+	c.begin = !write
+	if write && !alive.Check(c.conn.Conn().PgConn().Conn()) {
 		// The server is gone before it could be told to commit: so much is known.
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		_ = c.conn.Conn().Close(ended)
 	}
 	c.arm(stamp.Query)
-	err := t.Tx.Commit(ctx)
-	a := attempt{write: t.write, connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
-	if t.write {
+	err := do(ctx)
+	a := attempt{write: write, connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
+	if write {
 		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], err == nil)
 	} else {
-		t.read()
+		c.read()
 	}
-	t.end(err)
+	c.end(err)
 	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return err
 	}
@@ -109,39 +128,36 @@ func (t *tx) Commit(ctx context.Context) error {
 	return err
 }
 
-// Rollback implements [pgx.Tx].
-func (t *tx) Rollback(ctx context.Context) error {
-	if t.ended {
-		return pgx.ErrTxClosed
-	}
-	err := t.Tx.Rollback(ctx)
-	t.read()
-	t.end(err)
+// rollback ends the transaction that c has begun: do sends the ROLLBACK.
+func (c *call) rollback(do func() error) error {
+	err := do()
+	c.read()
+	c.end(err)
 	return err
 }
 
 // read notes that the session was shown what the transaction has read.
-func (t *tx) read() {
-	if c := t.call; c.state != nil {
+func (c *call) read() {
+	if c.state != nil {
 		c.state.read(c.node.index, c.view, c.req.Level)
 	}
+}
+
+// end gives the connection of a transaction back. The pool closes one that is
+// still in it.
+func (c *call) end(err error) {
+	c.conn.Release()
+	c.conn = nil
+	c.leave()
+	c.result(err, false)
 }
 
 // settle ends a transaction that a batch could not begin.
 func (t *tx) settle() {
 	if conn := t.call.conn; conn.Conn().IsClosed() || conn.Conn().PgConn().TxStatus() == 'I' {
-		t.end(nil)
+		t.ended = true
+		t.call.end(nil)
 	}
-}
-
-// end gives the connection back. The pool closes one that is still in a
-// transaction.
-func (t *tx) end(err error) {
-	t.ended = true
-	c := t.call
-	c.conn.Release()
-	c.leave()
-	c.result(err, false)
 }
 
 // Exec implements [pgx.Tx].

@@ -22,7 +22,7 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 			return Token{}, err
 		}
 		var text string
-		err := c.conn.QueryRow(c.ctx, "select pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&text)
+		err := c.conn.Conn().QueryRow(c.ctx, "select pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&text)
 		n := &c.view.Nodes[c.node.index]
 		again, err := c.done(err)
 		switch {

@@ -6,7 +6,9 @@ replace github.com/pgtide/pgtide => ../
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/pganalyze/pg_query_go/v6 v6.2.5
 	github.com/pgtide/pgtide v0.0.0
+	google.golang.org/protobuf v1.33.0
 )
 
 require (

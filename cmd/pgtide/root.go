@@ -28,7 +28,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(explainFlag)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newDemoCommand(s), newLabCommand(s))
+	root.AddCommand(newDemoCommand(s), newLabCommand(s), newClassifyCommand(s))
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [command]",
 		Short: "describe a command",

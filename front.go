@@ -1,0 +1,82 @@
+package pgtide
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtide/pgtide/internal/front"
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/stamp"
+)
+
+func init() {
+	front.Of = func(db any) front.Pool { return frontPool{db.(*DB)} }
+}
+
+// frontPool makes calls for other fronts.
+type frontPool struct{ db *DB }
+
+func (p frontPool) Statement(ctx context.Context, sql string, take front.Take) front.Call {
+	c := p.db.statement(ctx, sql)
+	c.take = take
+	return &frontCall{call: c}
+}
+
+func (p frontPool) Describe(ctx context.Context, sql string, take front.Take) front.Call {
+	c := p.db.statement(ctx, sql)
+	c.take, c.begin = take, true
+	return &frontCall{call: c}
+}
+
+func (p frontPool) Transaction(ctx context.Context, o pgx.TxOptions, take front.Take) front.Call {
+	c := p.db.newCall(ctx, beginReason(o))
+	c.take, c.begin = take, true
+	return &frontCall{call: c, readOnly: o.AccessMode == pgx.ReadOnly}
+}
+
+func (p frontPool) Hold(ctx context.Context, take front.Take) front.Call {
+	c := p.db.newCall(ctx, route.Transaction)
+	c.take, c.begin = take, true
+	return &frontCall{call: c}
+}
+
+// frontCall is a call in the hands of another front.
+type frontCall struct {
+	call
+	readOnly bool // a transaction that says so
+	pinned   bool // statements ran on it after the first
+}
+
+func (c *frontCall) Acquire(ctx context.Context) (context.Context, error) {
+	if err := c.acquire(ctx); err != nil {
+		return ctx, err
+	}
+	c.arm(stamp.Query)
+	return c.ctx, nil
+}
+
+func (c *frontCall) Done(err error) (again bool, _ error) {
+	if c.conn == nil {
+		return false, err
+	}
+	c.handed = c.handed || c.pinned
+	return c.done(err)
+}
+
+func (c *frontCall) Bound() bool {
+	return c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
+}
+
+func (c *frontCall) Pin() {
+	c.pinned = true
+	c.pin()
+}
+
+func (c *frontCall) Note(err error) { c.noteHeld(err == nil) }
+
+func (c *frontCall) Commit(ctx context.Context, do func() error) error {
+	return c.commit(ctx, c.beganWriting(), func(context.Context) error { return do() })
+}
+
+func (c *frontCall) Rollback(do func() error) error { return c.rollback(do) }
