@@ -53,6 +53,7 @@ type archAllowance struct {
 
 var archAllowances = []archAllowance{
 	{"./internal/sqlkind/...", nil, "reading a statement's text needs no server, driver or option"},
+	{"./pgtidesql/...", []string{".", "./internal/front", pgxPath + "/..."}, "the driver reaches servers through pgx and the pool's own calls, nothing else"},
 	{"./pgtidehttp/...", []string{"."}, "the middleware fits any router and uses the library as everybody else does"},
 }
 

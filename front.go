@@ -53,6 +53,12 @@ func (c *frontCall) Acquire(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	c.arm(stamp.Query)
+	if c.armed && c.Bound() {
+		// The connection will be held, and what follows may be a transaction: its
+		// statements must go out as they are.
+		c.wire.Take()
+		c.armed = false
+	}
 	return c.ctx, nil
 }
 

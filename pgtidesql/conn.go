@@ -1,0 +1,233 @@
+package pgtidesql
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtide/pgtide/internal/front"
+)
+
+// Conn is a handle: the connection that database/sql holds. Users meet it in
+// sql.Conn.Raw.
+type Conn struct {
+	pool front.Pool
+	held *held // a physical connection that the handle keeps
+}
+
+// held is a physical connection kept for more than one operation.
+type held struct {
+	call  front.Call
+	conn  physical
+	tx    bool // by a transaction, which ends it
+	bound bool // something acted on its session
+}
+
+var (
+	_ driver.Conn               = (*Conn)(nil)
+	_ driver.ConnPrepareContext = (*Conn)(nil)
+	_ driver.ConnBeginTx        = (*Conn)(nil)
+	_ driver.ExecerContext      = (*Conn)(nil)
+	_ driver.QueryerContext     = (*Conn)(nil)
+	_ driver.Pinger             = (*Conn)(nil)
+	_ driver.SessionResetter    = (*Conn)(nil)
+	_ driver.Validator          = (*Conn)(nil)
+	_ driver.NamedValueChecker  = (*Conn)(nil)
+)
+
+// ExecContext implements [driver.ExecerContext].
+func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (result driver.Result, err error) {
+	do := func(ctx context.Context, p physical) error {
+		result, err = p.std.ExecContext(ctx, query, args)
+		return err
+	}
+	if c.held != nil {
+		return result, c.held.use(ctx, do)
+	}
+	t := &taker{}
+	call := c.pool.Statement(ctx, query, t.take)
+	if err := attempts(ctx, call, t, do, call.Bound()); err != nil {
+		return nil, err
+	}
+	if call.Bound() {
+		call.Note(nil)
+		c.held = &held{call: call, conn: t.last, bound: true}
+	}
+	return result, nil
+}
+
+// QueryContext implements [driver.QueryerContext].
+func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	var r driver.Rows
+	do := func(ctx context.Context, p physical) (err error) {
+		r, err = p.std.QueryContext(ctx, query, args)
+		return err
+	}
+	if h := c.held; h != nil {
+		if err := h.use(ctx, do); err != nil {
+			return nil, err
+		}
+		return newRows(r, h.call.Note)
+	}
+	t := &taker{}
+	call := c.pool.Statement(ctx, query, t.take)
+	if err := attempts(ctx, call, t, do, true); err != nil {
+		return nil, err
+	}
+	if call.Bound() {
+		c.held = &held{call: call, conn: t.last, bound: true}
+		return newRows(r, call.Note)
+	}
+	return newRows(r, func(err error) { _, _ = call.Done(err) })
+}
+
+// use runs a further statement on a held connection.
+func (h *held) use(ctx context.Context, do func(context.Context, physical) error) error {
+	h.call.Pin()
+	err := do(ctx, h.conn)
+	if !h.tx {
+		h.call.Note(err)
+	}
+	return err
+}
+
+// PrepareContext implements [driver.ConnPrepareContext]: a server checks the
+// statement and tells its parameters, and keeps nothing.
+func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	s := &stmt{conn: c, query: query}
+	do := func(ctx context.Context, p physical) error {
+		d, err := p.Conn().Prepare(ctx, "", query)
+		if err == nil {
+			s.inputs = len(d.ParamOIDs)
+		}
+		return err
+	}
+	if c.held != nil {
+		return s, c.held.use(ctx, do)
+	}
+	t := &taker{}
+	return s, attempts(ctx, c.pool.Describe(ctx, query, t.take), t, do, false)
+}
+
+// Prepare implements [driver.Conn].
+func (c *Conn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// BeginTx implements [driver.ConnBeginTx].
+func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	options, err := pgxOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	var begun driver.Tx
+	do := func(ctx context.Context, p physical) (err error) {
+		begun, err = p.std.BeginTx(ctx, o)
+		return err
+	}
+	if h := c.held; h != nil {
+		if h.tx {
+			return nil, errors.New("pgtidesql: a transaction is open on this connection already")
+		}
+		if err := h.use(ctx, do); err != nil {
+			return nil, err
+		}
+		return &heldTx{Tx: begun, held: h}, nil
+	}
+	t := &taker{}
+	call := c.pool.Transaction(ctx, options, t.take)
+	if err := attempts(ctx, call, t, do, true); err != nil {
+		return nil, err
+	}
+	c.held = &held{call: call, conn: t.last, tx: true}
+	return &tx{Tx: begun, conn: c, ctx: ctx}, nil
+}
+
+// Begin implements [driver.Conn].
+func (c *Conn) Begin() (driver.Tx, error) {
+	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// Ping implements [driver.Pinger]: it asks the primary, or the node that ctx
+// names.
+func (c *Conn) Ping(ctx context.Context) error {
+	do := func(ctx context.Context, p physical) error { return p.std.Ping(ctx) }
+	if c.held != nil {
+		return c.held.use(ctx, do)
+	}
+	t := &taker{}
+	return attempts(ctx, c.pool.Hold(ctx, t.take), t, do, false)
+}
+
+// Physical calls f with a pgx connection to the primary, or to the node that
+// ctx names, which the handle keeps from then on. It is how to reach pgx from
+// sql.Conn.Raw:
+//
+//	err := conn.Raw(func(c any) error {
+//		return c.(*pgtidesql.Conn).Physical(ctx, func(p *pgx.Conn) error { ... })
+//	})
+func (c *Conn) Physical(ctx context.Context, f func(*pgx.Conn) error) error {
+	do := func(_ context.Context, p physical) error { return f(p.Conn()) }
+	if c.held != nil {
+		c.held.bound = true
+		return c.held.use(ctx, do)
+	}
+	t := &taker{}
+	call := c.pool.Hold(ctx, t.take)
+	if err := attempts(ctx, call, t, func(context.Context, physical) error { return nil }, true); err != nil {
+		return err
+	}
+	c.held = &held{call: call, conn: t.last, bound: true}
+	return c.held.use(ctx, do)
+}
+
+// CheckNamedValue implements [driver.NamedValueChecker]: pgx encodes every type.
+func (c *Conn) CheckNamedValue(*driver.NamedValue) error { return nil }
+
+// ResetSession implements [driver.SessionResetter].
+func (c *Conn) ResetSession(context.Context) error { return nil }
+
+// IsValid implements [driver.Validator]. database/sql asks when a user gives
+// the handle back: the moment to let go of what it holds.
+func (c *Conn) IsValid() bool {
+	c.release()
+	return true
+}
+
+// Close implements [driver.Conn].
+func (c *Conn) Close() error {
+	c.release()
+	return nil
+}
+
+func (c *Conn) release() {
+	h := c.held
+	if h == nil {
+		return
+	}
+	c.held = nil
+	if h.bound || h.tx {
+		h.conn.destroy()
+	}
+	_, _ = h.call.Done(nil)
+}
+
+func isolation(level driver.IsolationLevel) (pgx.TxIsoLevel, error) {
+	switch sql.IsolationLevel(level) {
+	case sql.LevelDefault:
+		return "", nil
+	case sql.LevelReadUncommitted:
+		return pgx.ReadUncommitted, nil
+	case sql.LevelReadCommitted:
+		return pgx.ReadCommitted, nil
+	case sql.LevelRepeatableRead, sql.LevelSnapshot:
+		return pgx.RepeatableRead, nil
+	case sql.LevelSerializable:
+		return pgx.Serializable, nil
+	}
+	return "", fmt.Errorf("pgtidesql: isolation level %v is not one of PostgreSQL", sql.IsolationLevel(level))
+}

@@ -1,0 +1,94 @@
+package pgtidesql
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/pgtide/pgtide/internal/front"
+)
+
+// physical is a connection of a node's pool as pgx/stdlib sees it.
+type physical struct{ std *stdlib.Conn }
+
+// Conn implements [front.Connection].
+func (p physical) Conn() *pgx.Conn { return p.std.Conn() }
+
+// Release implements [front.Connection].
+func (p physical) Release() { _ = p.std.Close() }
+
+// taker takes one physical connection after the other, and remembers the last.
+type taker struct{ last physical }
+
+func (t *taker) take(ctx context.Context, pool *pgxpool.Pool) (front.Connection, error) {
+	c, err := stdlib.GetPoolConnector(pool).Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := c.(*stdlib.Conn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("pgtidesql: pgx/stdlib gave a %T", c)
+	}
+	t.last = physical{conn}
+	return t.last, nil
+}
+
+// destroy closes the connection below, for it may hold what somebody has set.
+func (p physical) destroy() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = p.Conn().Close(ended)
+}
+
+// attempts makes a call: do uses the connection of each attempt. On success
+// keep decides whether the connection is held instead of being given back.
+func attempts(ctx context.Context, call front.Call, t *taker, do func(context.Context, physical) error, keep bool) error {
+	for {
+		attempt, err := call.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		done := false
+		func() {
+			defer func() {
+				if !done { // an argument that panics while it is encoded
+					_, _ = call.Done(context.Canceled)
+				}
+			}()
+			err = do(attempt, t.last)
+			done = true
+		}()
+		if err == nil && keep {
+			return nil
+		}
+		again, err := call.Done(err)
+		if !again {
+			return clean(err)
+		}
+	}
+}
+
+// clean keeps driver.ErrBadConn from database/sql: it would make the call again,
+// after pgtide has said that there is nobody left to make it to.
+func clean(err error) error {
+	if err == driver.ErrBadConn {
+		return errBroken
+	}
+	return err
+}
+
+var errBroken = fmt.Errorf("pgtidesql: the connection is broken")
+
+// pgxOptions are o in pgx's words.
+func pgxOptions(o driver.TxOptions) (out pgx.TxOptions, err error) {
+	out.IsoLevel, err = isolation(o.Isolation)
+	if o.ReadOnly {
+		out.AccessMode = pgx.ReadOnly
+	}
+	return out, err
+}
