@@ -39,8 +39,9 @@ func TestArchRulesBite(t *testing.T) {
 			}
 			pkgs := map[string]archPackage{"fmt": {Standard: true}, in: {Imports: imports}}
 			wantNone(t, allowanceProblems(pkgs, []archAllowance{rule}))
-			pkgs[in] = archPackage{Imports: append(imports, pgxPath)}
-			wantProblem(t, allowanceProblems(pkgs, []archAllowance{rule}), in+" imports "+pgxPath+": "+rule.why)
+			const other = "example.org/other"
+			pkgs[in] = archPackage{Imports: append(imports, other)}
+			wantProblem(t, allowanceProblems(pkgs, []archAllowance{rule}), in+" imports "+other+": "+rule.why)
 		})
 	}
 	for _, folder := range unpublishedModules {
