@@ -1,0 +1,117 @@
+package pgtide
+
+import (
+	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/sqlkind"
+	"github.com/pgtide/pgtide/internal/stamp"
+	"github.com/pgtide/pgtide/internal/topology"
+)
+
+// writes reports whether the attempt may have written. One that the caller sent
+// to a replica has not: that is the caller's word.
+func (c *call) writes() bool {
+	return !c.begin && (c.calls || c.req.Write != route.ReasonNone && (c.req.Target != route.ToReplica || c.role() != topology.Replica))
+}
+
+// callsFunctions reports whether a read calls functions of the user's own. A
+// standby would refuse those that write; a primary does not.
+func (c *call) callsFunctions() bool {
+	if c.batch == nil {
+		return sqlkind.Calls(c.sql)
+	}
+	for _, q := range c.batch.QueuedQueries {
+		if sqlkind.Calls(q.SQL) {
+			return true
+		}
+	}
+	return false
+}
+
+// role is that of the attempt's node, as far as was known when it was chosen.
+func (c *call) role() topology.Role { return c.view.Nodes[c.node.index].Role }
+
+// arm prepares a write: it is to be stamped with its position, when there is a
+// session to carry it, and to be known for sent or not.
+func (c *call) arm(m stamp.Mode) {
+	c.wire, c.armed = nil, false
+	if !c.writes() {
+		return
+	}
+	if c.wire = stamp.From(c.conn.Conn().PgConn()); c.wire == nil {
+		return
+	}
+	c.sent = c.wire.Sent()
+	if c.state != nil && c.role() == topology.Primary { // a standby could not answer
+		c.wire.Arm(m)
+		c.armed = true
+	}
+}
+
+// untouched reports whether nothing of the attempt has reached its connection.
+// pgx sends some batches past the place where that can be seen.
+func (c *call) untouched() bool {
+	return c.wire != nil && c.batch == nil && c.wire.Sent() == c.sent
+}
+
+// note keeps what the attempt means for later reads. acked says that it was
+// answered without an error.
+func (c *call) note(acked bool) {
+	switch {
+	case c.writes():
+		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], acked)
+	case c.state != nil:
+		c.state.read(c.node.index, c.view, c.req.Level)
+	}
+}
+
+// hand notes that a part of the result is handed out. The session has been shown
+// it from now on, and may read elsewhere before it has read the rest.
+func (c *call) hand() {
+	if !c.handed && c.state != nil {
+		c.state.read(c.node.index, c.view, c.req.Level)
+	}
+	c.handed = true
+}
+
+// wrote notes that a write on n has returned. A failed one counts too: what
+// failed may have been no more than the answer.
+func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node, acked bool) {
+	count := db.writes.Add(1)
+	if st == nil {
+		return
+	}
+	if s != nil {
+		if p, ok := stamped(s, n); ok {
+			st.raise(p)
+			return
+		}
+	}
+	if acked {
+		st.unplaced(count, n.Position.Timeline)
+		return
+	}
+	st.unplaced(count, 0)
+}
+
+// stamped returns what holds the attempt's stamp, or nil.
+func (c *call) stamped() *stamp.Conn {
+	if !c.armed {
+		return nil
+	}
+	return c.wire
+}
+
+// stamped returns the position that s got for a write on n. A connection leads
+// to one run of a server, and a server that accepts writes stays on its
+// timeline for as long as it runs.
+func stamped(s *stamp.Conn, n *topology.Node) (topology.Position, bool) {
+	text, ok := s.Take()
+	if !ok {
+		return topology.Position{}, false
+	}
+	lsn, err := topology.ParseLSN(text)
+	if err != nil {
+		return topology.Position{}, false
+	}
+	return topology.Position{Timeline: n.Position.Timeline, LSN: n.Geometry.Normalize(lsn)}, true
+}
