@@ -17,27 +17,37 @@ import (
 // of its statements is; then it may be sent again, to another node, as long as
 // nothing of its results was handed out. b itself is not changed.
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	write, detail, bound := db.classifyBatch(b)
-	r := &batch{call: db.newCall(ctx, write), base: ctx, source: b, bound: bound}
-	r.detail, r.call.batch = detail, b
+	k := db.classifyBatch(b)
+	r := &batch{call: db.newCall(ctx, k.write), base: ctx, source: b, bound: k.bound}
+	r.detail, r.mayCall, r.unseen = k.detail, k.calls, true
 	_ = r.send() // kept for the first result
 	return r
 }
 
-// classifyBatch says why b must go to the primary, if it must, and whether it
-// holds what acts on the server session: it may then end inside a transaction.
-func (db *DB) classifyBatch(b *pgx.Batch) (write route.Reason, detail string, bound bool) {
+// batchKind is what there is to know of a batch's statements.
+type batchKind struct {
+	write  route.Reason // why it must go to the primary, if it must
+	detail string
+	// bound says that it acts on the server session: it may end in a transaction.
+	bound bool
+	calls bool // it calls functions that may write
+}
+
+// classifyBatch looks at all statements. Hints of single statements do not count:
+// they all go to one node.
+func (db *DB) classifyBatch(b *pgx.Batch) (k batchKind) {
 	for _, q := range b.QueuedQueries {
 		v := db.kinds.Classify(q.SQL)
+		k.calls = k.calls || v.Calls
 		if v.Kind == sqlkind.Read {
 			continue
 		}
-		bound = bound || v.Kind == sqlkind.Session
-		if write == route.ReasonNone {
-			write, detail = writeReason(v.Kind), v.Reason
+		k.bound = k.bound || v.Kind == sqlkind.Session
+		if k.write == route.ReasonNone {
+			k.write, k.detail = writeReason(v.Kind), v.Reason
 		}
 	}
-	return write, detail, bound
+	return k
 }
 
 // batch is the result of a batch that may still have to be sent again.

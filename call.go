@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/front"
 	"github.com/pgtide/pgtide/internal/route"
@@ -21,11 +19,15 @@ import (
 // the router says, use it, give it back with done, and go round again when done
 // says so.
 type call struct {
-	db     *DB
-	sql    string     // the statement, when there is just one to learn about
-	batch  *pgx.Batch // or the statements, when there are several
-	detail string     // what about the statement decided
-	state  *state     // nil outside a session
+	db  *DB
+	sql string // the statement, when there is just one to learn about
+	// mayCall says that it calls functions that may write. A standby would refuse
+	// those; a primary does not.
+	mayCall bool
+	// unseen marks a batch: pgx sends some past the place where it can be seen.
+	unseen bool
+	detail string // what about the statement decided
+	state  *state // nil outside a session
 	req    route.Request
 	// begin marks a call that only opens something: a transaction or a
 	// connection. Nothing is lost by asking for it again elsewhere.
@@ -91,11 +93,35 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 func (db *DB) statement(ctx context.Context, sql string) call {
 	v := db.kinds.Classify(sql)
 	c := db.newCall(ctx, writeReason(v.Kind))
-	c.sql = sql
+	c.sql, c.mayCall = sql, v.Calls
 	if v.Kind != sqlkind.Read {
 		c.detail = v.Reason
 	}
+	if v.Hint != (sqlkind.Hint{}) {
+		c.follow(v.Hint)
+	}
 	return c
+}
+
+// follow does what a comment in front of the statement says: it is nearer to
+// the statement than any context.
+func (c *call) follow(h sqlkind.Hint) {
+	switch h.Target {
+	case sqlkind.Primary:
+		c.req.Target = route.ToPrimary
+	case sqlkind.Replica:
+		c.req.Target = route.ToReplica
+	case sqlkind.NamedNode:
+		c.req.Target, c.named = route.ToNode, h.Node
+	}
+	if h.MaxStaleness > 0 {
+		if c.req.MaxStaleness == 0 || h.MaxStaleness < c.req.MaxStaleness {
+			c.req.MaxStaleness = h.MaxStaleness
+		}
+		if c.req.Level < route.Bounded || c.req.Level == route.ReadYourWrites {
+			c.req.Level = route.Bounded
+		}
+	}
 }
 
 func writeReason(k sqlkind.Kind) route.Reason {
@@ -129,7 +155,7 @@ func (c *call) acquire(ctx context.Context) error {
 		if f := c.db.options.Hooks.OnDecision; f != nil {
 			c.ctx = f(ctx, c.decision)
 		}
-		c.calls = c.req.Write == route.ReasonNone && c.role() != topology.Replica && c.callsFunctions()
+		c.calls = c.mayCall && c.req.Write == route.ReasonNone && c.role() != topology.Replica
 		c.node.inFlight.Add(1)
 		conn, err := c.connect()
 		if err == nil {

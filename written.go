@@ -2,7 +2,6 @@ package pgtide
 
 import (
 	"github.com/pgtide/pgtide/internal/route"
-	"github.com/pgtide/pgtide/internal/sqlkind"
 	"github.com/pgtide/pgtide/internal/stamp"
 	"github.com/pgtide/pgtide/internal/topology"
 )
@@ -11,20 +10,6 @@ import (
 // to a replica has not: that is the caller's word.
 func (c *call) writes() bool {
 	return !c.begin && (c.calls || c.req.Write != route.ReasonNone && (c.req.Target != route.ToReplica || c.role() != topology.Replica))
-}
-
-// callsFunctions reports whether a read calls functions of the user's own. A
-// standby would refuse those that write; a primary does not.
-func (c *call) callsFunctions() bool {
-	if c.batch == nil {
-		return sqlkind.Calls(c.sql)
-	}
-	for _, q := range c.batch.QueuedQueries {
-		if sqlkind.Calls(q.SQL) {
-			return true
-		}
-	}
-	return false
 }
 
 // role is that of the attempt's node, as far as was known when it was chosen.
@@ -48,9 +33,8 @@ func (c *call) arm(m stamp.Mode) {
 }
 
 // untouched reports whether nothing of the attempt has reached its connection.
-// pgx sends some batches past the place where that can be seen.
 func (c *call) untouched() bool {
-	return c.wire != nil && c.batch == nil && c.wire.Sent() == c.sent
+	return c.wire != nil && !c.unseen && c.wire.Sent() == c.sent
 }
 
 // note keeps what the attempt means for later reads. acked says that it was

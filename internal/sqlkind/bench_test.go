@@ -16,7 +16,7 @@ func query(size int) string {
 	return b.String()
 }
 
-var sizes = []int{100, 2 << 10, 64 << 10}
+var sizes = []int{100, 2 << 10, 64 << 10, 10 << 20}
 
 // BenchmarkHit is a text that was seen before: as the very string, as a program's
 // constants are, and as an equal string built anew.

@@ -12,8 +12,12 @@ const (
 	DefaultTexts = 8192
 
 	// longestText is the length in bytes beyond which a Cache keeps a digest in
-	// place of the text.
+	// place of the text, and the text itself only while it is recent.
 	longestText = 64 << 10
+
+	// recentTexts and recentBytes bound the long texts that are kept themselves.
+	recentTexts = 16
+	recentBytes = 16 << 20
 
 	// generationBytes bounds the text that one of the two generations keeps.
 	generationBytes = 16 << 20
@@ -23,10 +27,12 @@ const (
 )
 
 // Cache remembers verdicts by text. It keeps a bounded number of texts and at
-// most 32 MiB of them, by reference to the caller's strings; of a text over
-// 64 KiB it keeps a digest alone. A hit takes no lock and allocates nothing
-// (but for that digest), and takes the same time for a text of any length when
-// it is the very string that was seen before.
+// most 48 MiB of them, by reference to the caller's strings. A hit takes no lock,
+// allocates nothing, and takes the same time for a text of any length when it is
+// the very string that was seen before.
+//
+// Of a text over 64 KiB a digest is kept, and the last few such texts themselves:
+// one that is not among them, or is over 16 MiB, is read once to be found again.
 //
 // Verdicts live in two generations. A full one makes room for the next, which
 // takes over every text that is asked for again. What was learned is carried
@@ -37,8 +43,12 @@ const (
 type Cache struct {
 	state atomic.Pointer[generations]
 
-	mu    sync.Mutex // guards every change, and texts
-	texts int
+	// recent holds long texts by their samples.
+	recent [recentTexts]atomic.Pointer[entry]
+
+	mu     sync.Mutex // guards every change, and what follows
+	texts  int
+	recall int // bytes of the texts in recent
 }
 
 // NewCache returns a cache that keeps up to texts texts. Zero or less means
@@ -69,38 +79,46 @@ var seed, second = maphash.MakeSeed(), maphash.MakeSeed()
 
 // Classify returns what Learn was told of sql, else what [Classify] says.
 func (c *Cache) Classify(sql string) Verdict {
-	text := sql
+	text, hash := sql, sample(sql)
 	if len(sql) > longestText {
-		text = digest(sql)
-	}
-	hash := sample(text)
-	var e *entry
-	if state := c.state.Load(); state != nil {
-		if e = state.young.find(hash, text); e != nil {
+		if e := c.recent[hash%recentTexts].Load(); e != nil && e.hash == hash && e.text == sql {
 			return e.verdict
 		}
-		e = state.old.find(hash, text)
+		text = digest(sql)
+		hash = sample(text)
+	}
+	var e *entry
+	if state := c.state.Load(); state != nil {
+		if e = state.young.find(hash, text); e != nil && len(sql) <= longestText {
+			return e.verdict
+		}
+		if e == nil {
+			e = state.old.find(hash, text)
+		}
 	}
 	if e == nil {
 		e = &entry{hash: hash, text: text, verdict: Classify(sql)}
 	}
-	return c.put(e).verdict
+	return c.put(e, sql).verdict
 }
 
-// Learn makes Classify return kind and reason for exactly this text from now on.
-// A caller uses it when a server has shown what the text alone could not, such
-// as a replica that refused a Read. It is for a Write or a Session; to learn a
-// Read takes the responsibility for it.
+// Learn makes Classify return kind and reason for exactly this text from now on,
+// with the hint that it begins with. A caller uses it when a server has shown
+// what the text alone could not, such as a replica that refused a Read. It is for
+// a Write or a Session; to learn a Read takes the responsibility for it.
 func (c *Cache) Learn(sql string, kind Kind, reason string) {
+	hint, _ := hintOf(sql)
+	text := sql
 	if len(sql) > longestText {
-		sql = digest(sql)
+		text = digest(sql)
 	}
-	c.put(&entry{sample(sql), sql, Verdict{kind, reason}, true})
+	v := Verdict{Kind: kind, Reason: reason, Calls: kind == Read && Calls(sql), Hint: hint}
+	c.put(&entry{sample(text), text, v, true}, sql)
 }
 
-// put adds e to the young generation and returns the entry that holds for its
-// text: e, unless one was there already and e is not learned.
-func (c *Cache) put(e *entry) *entry {
+// put adds e, the entry of sql, to the young generation and returns the entry
+// that holds for its text: e, unless one was there already and e is not learned.
+func (c *Cache) put(e *entry, sql string) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	state := c.state.Load()
@@ -116,7 +134,28 @@ func (c *Cache) put(e *entry) *entry {
 	if state.young.full() {
 		state = c.turn(state)
 	}
-	return state.young.put(e)
+	e = state.young.put(e)
+	if len(sql) > longestText {
+		c.remember(sql, e.verdict)
+	}
+	return e
+}
+
+// remember keeps a long text itself until others take its place.
+func (c *Cache) remember(sql string, v Verdict) {
+	e := &entry{hash: sample(sql), text: sql, verdict: v}
+	slot := int(e.hash % recentTexts)
+	// Its own place is cleared first: a text too long to keep must not leave there
+	// what was said of it before.
+	for i := 0; i < recentTexts && (i == 0 || c.recall+len(sql) > recentBytes); i++ {
+		if old := c.recent[(slot+i)%recentTexts].Swap(nil); old != nil {
+			c.recall -= len(old.text)
+		}
+	}
+	if len(sql) <= recentBytes {
+		c.recall += len(sql)
+		c.recent[slot].Store(e)
+	}
 }
 
 // limit is how many entries a generation holds.

@@ -29,7 +29,8 @@ func TestCacheLearn(t *testing.T) {
 	c := NewCache(0)
 	const sql = "select f()"
 	for _, want := range []Verdict{
-		{Read, "select"}, {Write, "refused"}, {Session, "told"}, {Unknown, ""}, {Read, "taken back"},
+		{Kind: Read, Reason: "select", Calls: true}, {Kind: Write, Reason: "refused"}, {Kind: Session, Reason: "told"},
+		{}, {Kind: Read, Reason: "taken back", Calls: true},
 	} {
 		if want.Reason != "select" {
 			c.Learn(sql, want.Kind, want.Reason)
@@ -37,13 +38,13 @@ func TestCacheLearn(t *testing.T) {
 		if got := c.Classify(sql); got != want {
 			t.Errorf("Classify = %v, want %v", got, want)
 		}
-		if got, want := c.Classify("select f() "), (Verdict{Read, "select"}); got != want {
+		if got, want := c.Classify("select f() "), (Verdict{Kind: Read, Reason: "select", Calls: true}); got != want {
 			t.Errorf("another text is %v, want %v", got, want)
 		}
 	}
 	var learnedFirst Cache
 	learnedFirst.Learn(sql, Write, "refused")
-	if got, want := learnedFirst.Classify(sql), (Verdict{Write, "refused"}); got != want {
+	if got, want := learnedFirst.Classify(sql), (Verdict{Kind: Write, Reason: "refused"}); got != want {
 		t.Errorf("Classify = %v, want %v", got, want)
 	}
 }
@@ -92,19 +93,83 @@ func TestCacheLongTexts(t *testing.T) {
 	for i := range 10 {
 		sql := fmt.Sprintf("select '%s', f(%d)", filler, i)
 		for range 2 {
-			if got, want := c.Classify(sql), (Verdict{Read, "select"}); got != want {
+			if got, want := c.Classify(sql), (Verdict{Kind: Read, Reason: "select", Calls: true}); got != want {
 				t.Errorf("Classify = %v, want %v", got, want)
 			}
 		}
 		if i%2 == 0 {
 			c.Learn(sql, Write, "learned")
-			if got, want := c.Classify(sql), (Verdict{Write, "learned"}); got != want {
+			if got, want := c.Classify(sql), (Verdict{Kind: Write, Reason: "learned"}); got != want {
 				t.Errorf("Classify = %v, want %v", got, want)
 			}
 		}
 	}
 	if n, _, longest := c.kept(); n != 10 || longest >= 100 {
 		t.Errorf("%d texts kept, the longest of %d bytes, want 10 digests", n, longest)
+	}
+}
+
+// TestCacheRecent has long texts come and go: few are kept themselves, and each
+// has its last verdict whether it is or not.
+func TestCacheRecent(t *testing.T) {
+	var c Cache
+	const size = 3 << 20
+	text := func(i int) string { return fmt.Sprintf("select %d, '%s', %d", i, strings.Repeat("x", size), i) }
+	kinds := map[int]Kind{}
+	for round := range 2 {
+		for i := range 12 {
+			sql := text(i)
+			want := Read
+			if kind, learned := kinds[i]; learned {
+				want = kind
+			}
+			for range 2 {
+				if got := c.Classify(sql); got.Kind != want {
+					t.Errorf("round %d: text %d is %v, want a %v", round, i, got, want)
+				}
+			}
+			if i%3 == round {
+				c.Learn(sql, Write, "refused")
+				kinds[i] = Write
+				if got := c.Classify(sql); got.Kind != Write {
+					t.Errorf("round %d: text %d is %v after it was learned", round, i, got)
+				}
+			}
+		}
+	}
+	sum, texts := 0, 0
+	for i := range c.recent {
+		if e := c.recent[i].Load(); e != nil {
+			sum += len(e.text)
+			texts++
+		}
+	}
+	if sum != c.recall || sum > recentBytes || texts < 2 {
+		t.Errorf("%d long texts of %d bytes are kept (%d counted), want some and %d bytes at most", texts, sum, c.recall, recentBytes)
+	}
+	huge := text(0) + strings.Repeat(" ", recentBytes)
+	for range 2 {
+		if got := c.Classify(huge); got.Kind != Read {
+			t.Errorf("a text of %d bytes is %v", len(huge), got)
+		}
+		c.Learn(huge, Read, "again")
+	}
+	if c.recall > recentBytes {
+		t.Errorf("%d bytes are kept after a text of %d", c.recall, len(huge))
+	}
+}
+
+// TestCacheManyTexts has more texts than anybody should: the cache stays as it is.
+func TestCacheManyTexts(t *testing.T) {
+	var c Cache
+	for i := range 100_000 {
+		sql := fmt.Sprintf("select name from users where id = %d and region = 'north-%d'", i, i%97)
+		if got := c.Classify(sql); got.Kind != Read {
+			t.Fatalf("Classify(%q) = %v", sql, got)
+		}
+	}
+	if n, size, _ := c.kept(); n > DefaultTexts || size > 100*DefaultTexts {
+		t.Errorf("%d texts of %d bytes are kept, want %d texts at most", n, size, DefaultTexts)
 	}
 }
 
@@ -132,7 +197,7 @@ func TestCacheGenerations(t *testing.T) {
 	}
 	survivors := 0
 	for i := range 8 {
-		if c.Classify(learned(i)) == (Verdict{Write, "refused"}) {
+		if c.Classify(learned(i)) == (Verdict{Kind: Write, Reason: "refused"}) {
 			survivors++
 		}
 	}
@@ -155,9 +220,9 @@ func TestCacheCollisions(t *testing.T) {
 	c.Learn(text(0), Write, "learned")
 	for range 2 {
 		for i := range 10 * probes {
-			want := Verdict{Read, "select"}
+			want := Verdict{Kind: Read, Reason: "select", Calls: true}
 			if i == 0 {
-				want = Verdict{Write, "learned"}
+				want = Verdict{Kind: Write, Reason: "learned"}
 			}
 			if got := c.Classify(text(i)); got != want {
 				t.Errorf("text %d is %v, want %v", i, got, want)
@@ -179,7 +244,7 @@ func TestCacheConcurrent(t *testing.T) {
 			mine := fmt.Sprintf("select mine(%d)", g)
 			for i := range 2000 {
 				sql := fmt.Sprint("select ", (g*977+i)%1500)
-				if got, want := c.Classify(sql), (Verdict{Read, "select"}); got != want {
+				if got, want := c.Classify(sql), (Verdict{Kind: Read, Reason: "select"}); got != want {
 					t.Errorf("Classify(%q) = %v, want %v", sql, got, want)
 				}
 				if got := c.Classify("delete from t"); got.Kind != Write {
@@ -199,9 +264,12 @@ func TestCacheConcurrent(t *testing.T) {
 
 func TestCacheAllocs(t *testing.T) {
 	var c Cache
-	for _, sql := range []string{"select 1", query(2 << 10), query(longestText)} {
+	for _, sql := range []string{"select 1", query(2 << 10), query(longestText), query(10 << 20)} {
 		c.Classify(sql)
 		copied := strings.Clone(sql)
+		if len(sql) > longestText {
+			copied = sql // another string of this length is compared and never kept
+		}
 		if n := testing.AllocsPerRun(100, func() { c.Classify(sql); c.Classify(copied) }); n != 0 {
 			t.Errorf("a hit of %d bytes allocates %v times, want 0", len(sql), n)
 		}

@@ -22,5 +22,8 @@ func TestCalls(t *testing.T) {
 		if got := Calls(sql); got != want {
 			t.Errorf("Calls(%q) = %v, want %v", sql, got, want)
 		}
+		if v := Classify(sql); v.Kind == Read && v.Calls != want {
+			t.Errorf("Classify(%q).Calls = %v, want %v", sql, v.Calls, want)
+		}
 	}
 }

@@ -11,19 +11,51 @@ import (
 // text without any other is Unknown. So is a text that PostgreSQL could not
 // take apart (an open quote, comment or parenthesis, a NUL byte, invalid UTF-8),
 // unless a write was found in it before: what follows one is not looked at.
+//
+// A hint that cannot be understood makes Unknown of a Read and asks for the
+// primary.
 func Classify(sql string) Verdict {
+	f, calls := judge(sql)
+	hint, fault := hintOf(sql)
+	if fault != "" {
+		f = f.or(finding{Unknown, fault})
+	}
+	if hint.Session {
+		f = f.or(finding{Session, "session hint"})
+	}
+	return Verdict{Kind: f.Kind, Reason: f.Reason, Calls: calls && f.Kind == Read, Hint: hint}
+}
+
+// judge is Classify without hints, which are comments to it. It reports as well
+// whether a Read calls functions that are not known to change nothing.
+func judge(sql string) (f finding, calls bool) {
 	p := parser{lexer: lexer{src: sql}}
-	v := p.text()
-	if v.Kind == Read {
+	f = p.text()
+	if f.Kind == Read {
 		// Inside quotes the lexer takes any byte. The server does not.
 		if strings.IndexByte(sql, 0) >= 0 {
-			return Verdict{Unknown, "NUL byte"}
+			return finding{Unknown, "NUL byte"}, false
 		}
 		if !utf8.ValidString(sql) {
-			return Verdict{Unknown, "invalid UTF-8"}
+			return finding{Unknown, "invalid UTF-8"}, false
 		}
 	}
-	return v
+	return f, p.calls
+}
+
+// finding is the kind of a part of a text, and the reason. It is made for each
+// token, so it holds no more.
+type finding struct {
+	Kind   Kind
+	Reason string
+}
+
+// or returns the stronger of two findings, the first of equals.
+func (f finding) or(g finding) finding {
+	if g.Kind.strength() > f.Kind.strength() {
+		return g
+	}
+	return f
 }
 
 // parser walks over the tokens of a text and sees three of them at a time.
@@ -33,6 +65,7 @@ type parser struct {
 	depth             int  // open parentheses
 	with              bool // the statement has a WITH so far
 	over              bool // cur ends it, or the text
+	calls             bool // a query of the text calls what is not known to be innocent
 }
 
 // advance moves one token on and reports whether the statement goes on there.
@@ -75,8 +108,8 @@ func (p *parser) rest() {
 }
 
 // text returns the verdict on the whole text.
-func (p *parser) text() Verdict {
-	var all Verdict
+func (p *parser) text() finding {
+	var all finding
 	for some := false; ; {
 		p.before, p.last, p.cur = token{}, token{}, token{}
 		p.with, p.over = false, false
@@ -93,25 +126,25 @@ func (p *parser) text() Verdict {
 		}
 		switch {
 		case p.cur.kind == broken:
-			return Verdict{Unknown, p.fault}
+			return finding{Unknown, p.fault}
 		case p.cur.kind == end && some:
 			return all
 		case p.cur.kind == end:
-			return Verdict{Unknown, "empty text"}
+			return finding{Unknown, "empty text"}
 		}
 	}
 }
 
 // statement returns the verdict on the statement that begins at cur. It may
 // leave off anywhere in it.
-func (p *parser) statement() Verdict {
+func (p *parser) statement() finding {
 	for p.cur.is('(') {
 		p.advance()
 	}
 	first := p.cur.word
 	switch first {
 	case "select", "table", "values", "with":
-		return p.query(Verdict{Read, first})
+		return p.query(finding{Read, first})
 	case "copy":
 		return p.copy()
 	case "create":
@@ -122,18 +155,18 @@ func (p *parser) statement() Verdict {
 		// Two-phase commit takes a transaction away from its session.
 		p.advance()
 		if p.cur.word == "prepared" || p.cur.word == "transaction" && first == "prepare" {
-			return Verdict{Write, first + " " + p.cur.word}
+			return finding{Write, first + " " + p.cur.word}
 		}
 	}
 	if kind, ok := statements[first]; ok {
-		return Verdict{kind, first}
+		return finding{kind, first}
 	}
-	return Verdict{Unknown, "unknown statement"}
+	return finding{Unknown, "unknown statement"}
 }
 
 // query reads a statement that is a query, and returns v or what is stronger in
 // it. cur is its first keyword.
-func (p *parser) query(v Verdict) Verdict {
+func (p *parser) query(v finding) finding {
 	for v.Kind != Write && p.advance() {
 		if found := p.look(); found.Kind != Read {
 			v = v.or(found)
@@ -144,28 +177,31 @@ func (p *parser) query(v Verdict) Verdict {
 
 // look judges the tokens up to cur inside a query. Anything but a Read is
 // something that a Read must not hold.
-func (p *parser) look() Verdict {
+func (p *parser) look() finding {
 	switch {
 	case p.cur.is('('):
 		if p.last.kind == word || p.last.kind == quoted {
+			// After AS it is a list of columns. A schema may hold a function of the
+			// user's under a name of the server's.
+			p.calls = p.calls || p.before.word != "as" && (p.before.is('.') || p.last.kind != word || !innocent(p.last.text))
 			return function(p.last.text)
 		}
 	case p.cur.kind == escaped, p.cur.word == "uescape" && p.last.kind == quoted:
-		return Verdict{Unknown, "escaped name"}
+		return finding{Unknown, "escaped name"}
 	case p.cur.word == "into":
 		switch p.last.word {
 		case "insert", "merge":
-			return Verdict{Write, p.last.word}
+			return finding{Write, p.last.word}
 		}
-		return Verdict{Write, "select into"}
+		return finding{Write, "select into"}
 	case p.locks():
-		return Verdict{Write, "for " + p.cur.word}
+		return finding{Write, "for " + p.cur.word}
 	case p.changes():
-		return Verdict{Write, p.last.word}
+		return finding{Write, p.last.word}
 	case p.cur.kind == word || p.cur.kind == quoted:
 		return relation(p.cur.text)
 	}
-	return Verdict{Kind: Read}
+	return finding{Kind: Read}
 }
 
 // locks reports whether cur ends FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE or FOR
@@ -198,51 +234,51 @@ func (p *parser) changes() bool {
 }
 
 // create tells temporary objects, which live in their session, from the others.
-func (p *parser) create() Verdict {
+func (p *parser) create() finding {
 	for p.advance() {
 		switch p.cur.word {
 		case "temp", "temporary":
-			return Verdict{Session, "create temporary"}
+			return finding{Session, "create temporary"}
 		case "or", "replace", "global", "local":
 		default:
-			return Verdict{Write, "create"}
+			return finding{Write, "create"}
 		}
 	}
-	return Verdict{Write, "create"}
+	return finding{Write, "create"}
 }
 
 // copy reads COPY. It is a read only to the client: COPY TO anything else writes
 // a file of the server or runs a program there, and a standby allows that.
-func (p *parser) copy() Verdict {
-	v := Verdict{Read, "copy to stdout"}
+func (p *parser) copy() finding {
+	v := finding{Read, "copy to stdout"}
 	outer := p.depth
 	for p.advance() {
 		if p.depth == outer {
 			switch {
 			case p.cur.word == "from":
-				return Verdict{Write, "copy from"}
+				return finding{Write, "copy from"}
 			case p.last.word == "to" && p.cur.word == "stdout":
 				return v // nothing but options follows
 			case p.last.word == "to":
-				return v.or(Verdict{Unknown, "copy to file"})
+				return v.or(finding{Unknown, "copy to file"})
 			}
 		}
 		if found := p.look(); found.Kind != Read {
 			v = v.or(found)
 		}
 	}
-	return v.or(Verdict{Unknown, "copy"})
+	return v.or(finding{Unknown, "copy"})
 }
 
 // explain reads EXPLAIN, which runs what it explains only when told to ANALYZE.
 // Otherwise it is a read even of a write, and a standby allows it.
-func (p *parser) explain() Verdict {
+func (p *parser) explain() finding {
 	analyze := false
 	p.advance()
 	if p.cur.is('(') {
 		p.advance()
 		if p.cur.is('(') || queries[p.cur.word] {
-			return Verdict{Read, "explain"} // no options but the query itself
+			return p.planned() // no options but the query itself
 		}
 		analyze = p.options()
 	}
@@ -258,13 +294,27 @@ func (p *parser) explain() Verdict {
 	}
 	switch _, known := statements[p.cur.word]; {
 	case !known:
-		return Verdict{Unknown, "explain"}
+		return finding{Unknown, "explain"}
 	case p.cur.word == "execute":
-		return Verdict{Session, "execute"}
+		return finding{Session, "execute"}
 	case !analyze:
-		return Verdict{Read, "explain"}
+		return p.planned()
 	}
 	return p.statement()
+}
+
+// planned reads what EXPLAIN does not run, from its first keyword on. A new
+// table is more than planned: a standby refuses a temporary one even so.
+func (p *parser) planned() finding {
+	if p.cur.word == "create" {
+		return p.create()
+	}
+	for p.advance() {
+		if p.cur.word == "into" && p.last.word != "insert" && p.last.word != "merge" {
+			return finding{Write, "select into"}
+		}
+	}
+	return finding{Read, "explain"}
 }
 
 // options reads the options of EXPLAIN from the first on, moves past their

@@ -1,13 +1,14 @@
 package sqlkind
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgtide/pgtide/internal/sqlkind/sqlcase"
 )
 
 // statementCase is one entry of a table in testdata.
@@ -15,8 +16,6 @@ type statementCase struct {
 	where, sql, want string
 }
 
-// readCases reads a table: verdict, bar, statement. A line without a verdict
-// goes on with the statement above.
 func readCases(t testing.TB, path string) []statementCase {
 	t.Helper()
 	f, err := os.Open(path)
@@ -24,25 +23,13 @@ func readCases(t testing.TB, path string) []statementCase {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var cases []statementCase
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		line := lines.Text()
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		want, sql, ok := strings.Cut(line, "| ")
-		if want = strings.TrimSpace(want); !ok {
-			t.Fatalf("%s:%d: no bar in %q", path, n, line)
-		}
-		if want == "" {
-			cases[len(cases)-1].sql += "\n" + sql
-			continue
-		}
-		cases = append(cases, statementCase{fmt.Sprintf("%s:%d", filepath.Base(path), n), sql, want})
+	table, err := sqlcase.Read(f)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
+	var cases []statementCase
+	for _, c := range table {
+		cases = append(cases, statementCase{fmt.Sprintf("%s:%d", filepath.Base(path), c.Line), c.SQL, c.Want})
 	}
 	return cases
 }
@@ -115,51 +102,29 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestCatalog goes through the functions of pg_catalog that are volatile or whose
-// names could matter, as real standbys list them.
-func TestCatalog(t *testing.T) {
-	f, err := os.Open("testdata/catalog.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	seen := map[string]bool{}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if line := lines.Text(); line == "" || line[0] == '#' {
-			continue
-		}
-		row := strings.Fields(lines.Text())
-		if len(row) != 3 {
-			t.Fatalf("%q: want kind, volatility, name", lines.Text())
-		}
-		want, name := row[0], row[2]
-		seen[name] = true
-		for _, sql := range []string{
-			"select " + name + "(1)",
-			"select * from pg_catalog." + strings.ToUpper(name) + " ()",
-			`values ("` + name + `"())`,
-		} {
-			if got := Classify(sql).Kind.String(); got != want {
-				t.Errorf("Classify(%q) is a %s, want %s", sql, got, want)
-			}
-		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range strings.Fields(harmless) {
-		if !seen[name] {
-			t.Errorf("%s is harmless but in no catalog", name)
+// TestHuge gives each part of the lexer and the parser half a megabyte of what
+// could make it slow. It takes milliseconds, seconds under the race detector;
+// quadratic work on any would take a minute.
+func TestHuge(t *testing.T) { huge(t, 512<<10) }
+
+// TestTenMegabytes does it once with the longest texts that anybody sends.
+func TestTenMegabytes(t *testing.T) {
+	for _, sql := range []string{
+		"insert into t values (1)" + strings.Repeat(", (1)", 2<<20),
+		"select * from t where id in (1" + strings.Repeat(", 1", 3<<20) + ")",
+		"select '" + strings.Repeat("x", 10<<20),
+		strings.Repeat("(", 10<<20),
+		strings.Repeat("\x00", 10<<20),
+	} {
+		var c Cache
+		want := Classify(sql)
+		if got := c.Classify(sql); got != want || (want.Kind == Read) != strings.HasSuffix(sql, "1)") && sql[0] != 'i' {
+			t.Errorf("%d bytes (%.20q...) are %v, cached %v", len(sql), sql, want, got)
 		}
 	}
 }
 
-// TestHuge gives each part of the lexer and the parser half a megabyte of what
-// could make it slow. It takes milliseconds, seconds under the race detector;
-// quadratic work on any would take a minute.
-func TestHuge(t *testing.T) {
-	const size = 512 << 10
+func huge(t *testing.T, size int) {
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	for _, c := range []struct{ name, sql, want string }{
 		{"parentheses", fill("("), "unknown: unbalanced parenthesis"},
@@ -204,11 +169,11 @@ func TestHuge(t *testing.T) {
 
 func TestStrings(t *testing.T) {
 	for v, want := range map[Verdict]string{
-		{}:                            "unknown",
-		{Kind: Read}:                  "read",
-		{Session, "set"}:              "session: set",
-		{Write, "refused"}:            "write: refused",
-		{Kind(9), "out of the range"}: "kind(9): out of the range",
+		{}:                                    "unknown",
+		{Kind: Read}:                          "read",
+		{Kind: Session, Reason: "set"}:        "session: set",
+		{Kind: Write, Reason: "refused"}:      "write: refused",
+		{Kind: 9, Reason: "out of the range"}: "kind(9): out of the range",
 	} {
 		if got := v.String(); got != want {
 			t.Errorf("String() = %q, want %q", got, want)

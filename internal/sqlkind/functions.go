@@ -5,36 +5,36 @@ import "strings"
 // function judges a call by the function's name. Schemas do not matter: a
 // function of the user's own that shares a name with one of these is taken for
 // it, and so is one that differs in case only.
-func function(name string) Verdict {
+func function(name string) finding {
 	var buf [longestName]byte
 	folded := lower(buf[:], name)
 	if v, ok := functions[string(folded)]; ok {
 		return v
 	}
 	if len(folded) < 3 {
-		return Verdict{Kind: Read}
+		return finding{Kind: Read}
 	}
 	switch string(folded[:3]) {
 	case "pg_", "dbl", "lo_", "bin":
 	default:
-		return Verdict{Kind: Read}
+		return finding{Kind: Read}
 	}
 	called := string(folded)
 	for _, f := range families {
 		if strings.HasPrefix(called, f.prefix) {
 			// The cut may have left half a character.
-			return Verdict{f.kind, strings.ToValidUTF8(called, "")}
+			return finding{f.kind, strings.ToValidUTF8(called, "")}
 		}
 	}
-	return Verdict{Kind: Read}
+	return finding{Kind: Read}
 }
 
 // relation judges a name by what it may stand for other than a function. What
 // the views named here show is one server's own, so that a replica gives a good
 // answer to another question.
-func relation(name string) Verdict {
+func relation(name string) finding {
 	if len(name) < 4 || name[2] != '_' || name[0]|0x20 != 'p' || name[1]|0x20 != 'g' {
-		return Verdict{Kind: Read}
+		return finding{Kind: Read}
 	}
 	var buf [longestName]byte
 	folded := lower(buf[:], name)
@@ -43,11 +43,11 @@ func relation(name string) Verdict {
 	}
 	switch s := string(folded); {
 	case strings.HasPrefix(s, "pg_temp_"):
-		return Verdict{Session, "pg_temp"}
-	case strings.HasPrefix(s, "pg_stat_"), strings.HasPrefix(s, "pg_statio_"):
-		return Verdict{Unknown, strings.ToValidUTF8(s, "")}
+		return finding{Session, "pg_temp"}
+	case strings.HasPrefix(s, "pg_stat_"), strings.HasPrefix(s, "pg_statio_"), strings.HasPrefix(s, "pg_buffercache"):
+		return finding{Unknown, strings.ToValidUTF8(s, "")}
 	}
-	return Verdict{Kind: Read}
+	return finding{Kind: Read}
 }
 
 // longestName is where the server cuts names.
@@ -71,11 +71,11 @@ var families = []struct {
 }
 
 // functions holds the calls that are told by their whole name.
-var functions = func() map[string]Verdict {
-	m := map[string]Verdict{}
+var functions = func() map[string]finding {
+	m := map[string]finding{}
 	add := func(kind Kind, names string) {
 		for _, name := range strings.Fields(names) {
-			m[name] = Verdict{kind, name}
+			m[name] = finding{kind, name}
 		}
 	}
 	// Settings, random seeds, sequences' last values, transaction ids, snapshots,
@@ -95,14 +95,22 @@ var functions = func() map[string]Verdict {
 		gin_clean_pending_list heap_force_kill heap_force_freeze`)
 	// These run SQL given as text, which nobody has looked at.
 	add(Unknown, `query_to_xml query_to_xml_and_xmlschema query_to_xmlschema
-		ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 crosstabn
+		ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4
 		connectby xpath_table`)
 	// Snapshots of a standby count running transactions otherwise than those of a
 	// primary, and what became of a transaction is news there.
 	add(Unknown, `txid_current_snapshot txid_status`)
-	// Connections to other servers belong to the session.
+	// Connections to other servers belong to the session, and so does a switch of
+	// the extension isn.
 	add(Session, `postgres_fdw_disconnect postgres_fdw_disconnect_all
-		postgres_fdw_get_connections`)
+		postgres_fdw_get_connections isn_weak`)
+	// These act on one server's memory, or look into its files and locks, which on
+	// another are not the same.
+	add(Unknown, `autoprewarm_start_worker autoprewarm_dump_now pgrowlocks
+		get_raw_page bt_metap bt_page_stats bt_multi_page_stats bt_page_items
+		hash_bitmap_info pgstattuple pgstattuple_approx pgstatindex
+		pgstatginindex pgstathashindex
+		bt_index_check bt_index_parent_check gin_index_check verify_heapam`)
 	add(Read, "lo_get")
 	add(Read, harmless)
 	return m
@@ -120,7 +128,8 @@ const harmless = `
 	pg_column_toast_chunk_id pg_input_is_valid pg_input_error_info
 	pg_size_pretty pg_size_bytes pg_client_encoding pg_char_to_encoding
 	pg_encoding_to_char pg_encoding_max_length
-	pg_timezone_names pg_timezone_abbrevs
+	pg_timezone_names pg_timezone_abbrevs pg_timezone_abbrevs_zone
+	pg_timezone_abbrevs_abbrevs
 	pg_lsn pg_lsn_cmp pg_lsn_eq pg_lsn_ge pg_lsn_gt pg_lsn_hash
 	pg_lsn_hash_extended pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi pg_lsn_mii
 	pg_lsn_ne pg_lsn_pli pg_lsn_smaller pg_wal_lsn_diff
@@ -155,7 +164,7 @@ const harmless = `
 	pg_available_extension_versions pg_extension_update_paths`
 
 // relations holds the relations and schemas that are told by their whole name.
-var relations = map[string]Verdict{
+var relations = map[string]finding{
 	"pg_temp":                      {Session, "pg_temp"},
 	"pg_cursors":                   {Session, "pg_cursors"},
 	"pg_prepared_statements":       {Session, "pg_prepared_statements"},
@@ -163,4 +172,15 @@ var relations = map[string]Verdict{
 	"pg_prepared_xacts":            {Unknown, "pg_prepared_xacts"},
 	"pg_replication_slots":         {Unknown, "pg_replication_slots"},
 	"pg_replication_origin_status": {Unknown, "pg_replication_origin_status"},
+	"pg_aios":                      {Unknown, "pg_aios"},
+	"pg_backend_memory_contexts":   {Unknown, "pg_backend_memory_contexts"},
+	"pg_config":                    {Unknown, "pg_config"},
+	"pg_file_settings":             {Unknown, "pg_file_settings"},
+	"pg_hba_file_rules":            {Unknown, "pg_hba_file_rules"},
+	"pg_ident_file_mappings":       {Unknown, "pg_ident_file_mappings"},
+	"pg_shmem_allocations":         {Unknown, "pg_shmem_allocations"},
+	"pg_shmem_allocations_numa":    {Unknown, "pg_shmem_allocations_numa"},
+	// A standby knows of a sequence what is logged in advance, up to 32 values that
+	// were never given.
+	"pg_sequences": {Unknown, "pg_sequences"},
 }

@@ -7,7 +7,7 @@ import (
 
 // seeds gives a fuzz target every statement of the tables.
 func seeds(f *testing.F) {
-	for _, c := range allCases(f) {
+	for _, c := range append(allCases(f), readCases(f, "testdata/hints.txt")...) {
 		f.Add(c.sql)
 	}
 	for _, sql := range []string{"", "select '\x00'", "select \xff", "select 1 -- a\r;", "select 'a\\", "$", "(((", "U&\""} {
@@ -61,20 +61,29 @@ func FuzzClassify(f *testing.F) {
 		if got := Classify("select pg_promote(); " + sql); got.Kind == Read {
 			t.Errorf("a promotion before %q is a read", sql)
 		}
-		if got := Classify("explain analyze " + sql); v.Kind != Read && v.Reason != "empty text" && got.Kind == Read && !explains(sql) {
-			t.Errorf("Classify(%q) = %v, but it is a read after EXPLAIN ANALYZE", sql, v)
-		}
-		// What is before a statement does not change it.
-		for _, head := range []string{" \t\r\n", "/* a /* ' */ \" */", "-- '$$\n", ";", "/**/;--\r"} {
-			if got := Classify(head + sql); got != v {
-				t.Errorf("Classify(%q) = %v, want %v as without %q", head+sql, got, v, head)
+		// What is before a statement does not change it, only its hint.
+		plain := classify(sql)
+		for _, head := range []string{"\n", "/* a /* ' */ \" */", "-- '$$\n", ";", "/**/;--\r"} {
+			want := plain
+			if head == "\n" {
+				want = v
 			}
+			if got := Classify(head + sql); got != want {
+				t.Errorf("Classify(%q) = %v, want %v as without %q", head+sql, got, want, head)
+			}
+		}
+		if got := Classify("explain analyze " + sql); plain.Kind != Read && plain.Reason != "empty text" && got.Kind == Read && !explains(sql) {
+			t.Errorf("Classify(%q) = %v, but it is a read after EXPLAIN ANALYZE", sql, plain)
 		}
 		// Nor does case, but for the tags of dollar quotes.
 		if upper := upperASCII(sql); !bytes.ContainsRune([]byte(sql), '$') {
-			if got := Classify(upper); got != v {
-				t.Errorf("Classify(%q) = %v, want %v as in the case of %q", upper, got, v, sql)
+			if got := classify(upper); got != plain {
+				t.Errorf("Classify(%q) = %v, want %v as in the case of %q", upper, got, plain, sql)
 			}
+		}
+		// What it calls, Calls finds too.
+		if v.Calls && !Calls(sql) {
+			t.Errorf("%q calls something, but not to Calls", sql)
 		}
 		// The cache says the same, twice, and what it learned after that.
 		c := NewCache(2)
@@ -82,10 +91,16 @@ func FuzzClassify(f *testing.F) {
 			t.Errorf("a cache says %v and %v of %q, want %v", first, again, sql, v)
 		}
 		c.Learn(sql, Write, "learned")
-		if got, want := c.Classify(sql), (Verdict{Write, "learned"}); got != want {
+		if got, want := c.Classify(sql), (Verdict{Kind: Write, Reason: "learned", Hint: v.Hint}); got != want {
 			t.Errorf("a cache says %v of %q, want %v", got, sql, want)
 		}
 	})
+}
+
+// classify is Classify without hints.
+func classify(sql string) Verdict {
+	f, calls := judge(sql)
+	return Verdict{Kind: f.Kind, Reason: f.Reason, Calls: calls && f.Kind == Read}
 }
 
 // explains reports whether sql begins with a word that means something else

@@ -11,9 +11,15 @@
 // promotion, terminated backends, another server's statistics and their kin.
 // Those are never a Read when the text names them.
 //
-// What no text can show is a function of the user's own that writes or locks:
-// "select f()" is a Read until somebody learns better. A caller whose replica
-// refused the text tells [Cache.Learn], and the text is a Write from then on.
+// What no text can show is a function of the user's own: "select f()" is a Read
+// until somebody learns better. If f writes, a replica refuses it; the caller
+// tells [Cache.Learn], and the text is a Write from then on. If it takes an
+// advisory lock, or sends a message to elsewhere, no replica objects: a [Hint]
+// says so, or the caller's context. The same goes for views of the user's own and
+// for a sequence read like a table, which a standby knows in advance.
+//
+// What is told by name is derived from the catalogs of real standbys and compared
+// with them by tests, and so is what reads leave behind there: nothing.
 //
 // The text is taken as the server's lexer takes it with
 // standard_conforming_strings on, its default. A plain string in which the
@@ -77,6 +83,13 @@ type Verdict struct {
 	// Reason is the keyword or function that decided, in lower case, or a short
 	// phrase where no single word did. It never holds a value from the text.
 	Reason string
+	// Calls says that a Read calls a function that is not known to change nothing,
+	// see [Calls]: at a primary it may be a write. What EXPLAIN only plans is not
+	// called.
+	Calls bool
+	// Hint is what a comment at the start of the text asks for. It may make of a
+	// Read something else, but never the other way round: a Write stays one.
+	Hint Hint
 }
 
 // String returns the kind and the reason, as in "session: set_config".
@@ -85,12 +98,4 @@ func (v Verdict) String() string {
 		return v.Kind.String()
 	}
 	return v.Kind.String() + ": " + v.Reason
-}
-
-// or returns the stronger of two verdicts, the first of equals.
-func (v Verdict) or(w Verdict) Verdict {
-	if w.Kind.strength() > v.Kind.strength() {
-		return w
-	}
-	return v
 }

@@ -23,7 +23,7 @@ var statements = map[string]Kind{
 // queries are the words that begin a query.
 var queries = map[string]bool{"select": true, "table": true, "values": true, "with": true}
 
-// keywords holds every word the parser asks for, as the key and as the value, so
+// keywords holds every word the parser and Split ask for, as the key and as the value, so
 // that a lookup by bytes gives a string without allocating one.
 var keywords = func() map[string]string {
 	m := map[string]string{}
@@ -31,8 +31,9 @@ var keywords = func() map[string]string {
 		m[w] = w
 	}
 	for _, w := range []string{
-		"as", "copy", "explain", "false", "for", "from", "global", "into", "key",
-		"local", "no", "off", "or", "prepared", "replace", "share", "stdout", "temp",
+		"as", "atomic", "case", "copy", "explain", "false", "for", "from",
+		"function", "global", "into", "key", "local", "no", "off", "or",
+		"prepared", "procedure", "replace", "share", "stdout", "temp",
 		"temporary", "to", "transaction", "uescape", "verbose",
 	} {
 		m[w] = w
