@@ -162,7 +162,9 @@ func (c *Cluster) makeNodes(ctx context.Context, s *state) error {
 	if errors.Is(err, errUnknownLayout) {
 		c.logf("running initdb for this cluster alone: %v", err)
 		for _, dir := range dataDirs {
-			err = os.RemoveAll(dir)
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
 		}
 		if t, err = privateTemplate(ctx, c.bin, s, c.dir); err == nil {
 			err = copyTemplate(ctx, c.bin, s, t, dataDirs)
