@@ -12,11 +12,12 @@ type side struct {
 	do   func(ctx context.Context) error
 }
 
+// samples are what rounds of a comparison gave.
+type samples struct{ ours, theirs, ratios []float64 }
+
 // compare times n calls of each side a round, in turn, so that a machine whose
-// speed drifts slows both. It returns the medians of the mean call in
-// microseconds, and of the ratio round by round.
-func compare(ctx context.Context, rounds, n int, ours, theirs side) (a, b, ratio float64, err error) {
-	var as, bs, ratios []float64
+// speed drifts slows both.
+func (s *samples) compare(ctx context.Context, rounds, n int, ours, theirs side) error {
 	for round := range rounds + 1 {
 		first, second := ours, theirs
 		if round%2 == 1 {
@@ -24,11 +25,11 @@ func compare(ctx context.Context, rounds, n int, ours, theirs side) (a, b, ratio
 		}
 		x, err := mean(ctx, n, first)
 		if err != nil {
-			return 0, 0, 0, err
+			return err
 		}
 		y, err := mean(ctx, n, second)
 		if err != nil {
-			return 0, 0, 0, err
+			return err
 		}
 		if round%2 == 1 {
 			x, y = y, x
@@ -36,9 +37,9 @@ func compare(ctx context.Context, rounds, n int, ours, theirs side) (a, b, ratio
 		if round == 0 {
 			continue // caches and connections are filled by it
 		}
-		as, bs, ratios = append(as, x), append(bs, y), append(ratios, x/y)
+		s.ours, s.theirs, s.ratios = append(s.ours, x), append(s.theirs, y), append(s.ratios, x/y)
 	}
-	return median(as), median(bs), median(ratios), nil
+	return nil
 }
 
 func mean(ctx context.Context, n int, s side) (microseconds float64, err error) {

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	name := flags.String("suite", "core", "what to measure: "+strings.Join(names(), ", "))
 	asJSON := flags.Bool("json", false, "print one JSON object")
-	rounds := flags.Int("rounds", 40, "interleaved rounds of each comparison; the median counts")
+	rounds := flags.Int("rounds", 60, "interleaved rounds of each comparison; the median counts")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
