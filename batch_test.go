@@ -140,3 +140,18 @@ func TestBatchErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestBatchWhoseTransactionEndsBeforeIt(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	b.Queue("select 1")
+	r := db.SendBatch(t.Context(), b)
+	// pgx forbids this order, and survives it.
+	_ = r.Tx().Rollback(t.Context())
+	_ = r.Close()
+	if _, err := db.Exec(t.Context(), "select 1"); err != nil {
+		t.Error(err)
+	}
+}

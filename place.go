@@ -1,7 +1,9 @@
 package pgtide
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -153,7 +155,7 @@ func (c *call) nowhere(v *topology.View, d route.Decision) error {
 	case route.SplitBrain:
 		return fmt.Errorf("%w: stop one of them", ErrSplitBrain)
 	case route.NodeDown:
-		return fmt.Errorf("%w: node %q: %w", ErrNodeDown, v.Nodes[d.Node].Name, cause(c.lastErr, v.Nodes[d.Node].Err))
+		return fmt.Errorf("%w: node %q: %w", ErrNodeDown, v.Nodes[d.Node].Name, cmp.Or(c.lastErr, v.Nodes[d.Node].Err, errSilent))
 	case route.NotFresh:
 		return fmt.Errorf("%w: node %q has not caught up within %v", ErrNoFreshReplica, v.Nodes[d.Node].Name, c.db.options.WaitBudget)
 	}
@@ -170,14 +172,8 @@ func (c *call) nowhere(v *topology.View, d route.Decision) error {
 	return err
 }
 
-func cause(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("it does not answer")
-}
+// errSilent stands for a node of which nothing is known.
+var errSilent = errors.New("it does not answer")
 
 // waiter holds what a call claims while it waits.
 type waiter struct {

@@ -154,6 +154,9 @@ func (c *call) end(err error) {
 
 // settle ends a transaction that a batch could not begin.
 func (t *tx) settle() {
+	if t.ended {
+		return
+	}
 	if conn := t.call.conn; conn.Conn().IsClosed() || conn.Conn().PgConn().TxStatus() == 'I' {
 		t.ended = true
 		t.call.end(nil)
