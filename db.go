@@ -33,6 +33,10 @@ type DB struct {
 	closed chan struct{}
 	once   sync.Once // closes closed
 	stat   counters
+
+	primaryOnce sync.Once // makes primaryPool
+	primaryPool atomic.Pointer[pgxpool.Pool]
+	primaryErr  error
 }
 
 // node is a server and the pool of connections to it.
@@ -42,6 +46,7 @@ type node struct {
 	hash     uint32
 	pool     *pgxpool.Pool
 	prepare  func(context.Context, *pgx.ConnConfig) error // the caller's BeforeConnect
+	greet    func(context.Context, *pgx.Conn) error       // the caller's AfterConnect
 	inFlight atomic.Int64
 }
 
@@ -130,7 +135,7 @@ func (db *DB) newNode(i int, c nodeConfig) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %q: %w", c.name, err)
 	}
-	return &node{index: i, name: c.name, hash: hashName(c.name), pool: pool, prepare: prepare}, nil
+	return &node{index: i, name: c.name, hash: hashName(c.name), pool: pool, prepare: prepare, greet: greet}, nil
 }
 
 // errRestarted means that a connection reached another run of the server than
@@ -261,6 +266,9 @@ func (db *DB) viewed(old, v *topology.View) {
 			f(nodeStatus(old, i, b.Observed), nodeStatus(v, i, b.Observed))
 		}
 	}
+	if pool := db.primaryPool.Load(); pool != nil && old.Primary != v.Primary {
+		pool.Reset()
+	}
 	if f := db.options.Hooks.OnPrimary; f != nil && (old.Primary != v.Primary || old.SplitBrain != v.SplitBrain) {
 		f(nodeName(old, old.Primary), nodeName(v, v.Primary), v.SplitBrain)
 	}
@@ -295,6 +303,10 @@ func (db *DB) isClosed() bool {
 }
 
 func (db *DB) closePools() {
+	db.primaryOnce.Do(func() { db.primaryErr = ErrClosed })
+	if pool := db.primaryPool.Load(); pool != nil {
+		pool.Close()
+	}
 	for _, n := range db.nodes {
 		n.pool.Close()
 	}

@@ -1,0 +1,155 @@
+package pgtide_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtide/pgtide"
+	"github.com/pgtide/pgtide/lab"
+)
+
+func TestPrimaryPoolCountsWrites(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{MaxStaleness: -1, WaitBudget: -1})
+	pool, err := db.PrimaryPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := db.PrimaryPool(); again != pool {
+		t.Error("PrimaryPool made a second pool")
+	}
+	pause(t, c)
+
+	// A read through the pool is no write: replicas go on serving.
+	var n int
+	if err := pool.QueryRow(t.Context(), "select count(*) from message").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	session := pgtide.NewSession(t.Context())
+	if err := db.QueryRow(session, "select count(*) from message").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	if d := last(t, session); d.Role != pgtide.RoleReplica {
+		t.Errorf("a read after a read through the pool: %v, want a replica", d)
+	}
+
+	for name, write := range map[string]func() error{
+		"exec": func() error {
+			_, err := pool.Exec(t.Context(), "insert into pair values ('exec', '')")
+			return err
+		},
+		"query": func() error {
+			return pool.QueryRow(t.Context(), "insert into pair values ('query', '') returning v").Scan(new(string))
+		},
+		"batch": func() error {
+			b := &pgx.Batch{}
+			b.Queue("insert into pair values ('batch', '')")
+			return pool.SendBatch(t.Context(), b).Close()
+		},
+		"copy": func() error {
+			_, err := pool.CopyFrom(t.Context(), pgx.Identifier{"pair"}, []string{"k", "v"}, pgx.CopyFromRows([][]any{{"copy", ""}}))
+			return err
+		},
+		"transaction": func() error {
+			return pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "insert into pair values ('transaction', '')")
+				return err
+			})
+		},
+	} {
+		if err := write(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		// Not in a session: it has to see everything that db knows of.
+		if err := db.QueryRow(t.Context(), "select count(*) from pair where k = $1", name).Scan(&n); err != nil || n != 1 {
+			t.Errorf("%s through the pool: a later read sees %d rows (%v)", name, n, err)
+		}
+	}
+
+	written := pgtide.NewSession(t.Context())
+	if _, err := pool.Exec(written, "insert into message (text) values ('of the session')"); err != nil {
+		t.Fatal(err)
+	}
+	token, ok := pgtide.TokenFrom(written)
+	if !ok {
+		t.Fatal("a session that wrote through the pool has no token")
+	}
+	elsewhere := pgtide.WithToken(t.Context(), token)
+	other := open(t, c, pgtide.Options{MaxStaleness: -1, WaitBudget: -1})
+	if err := other.QueryRow(elsewhere, "select count(*) from message where text = 'of the session'").Scan(&n); err != nil || n != 1 {
+		t.Errorf("the session's next read, by another process, sees %d rows (%v): %v", n, err, pgtide.Explain(elsewhere))
+	}
+}
+
+func TestPrimaryPoolFollowsThePrimary(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{})
+	pool, err := db.PrimaryPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), "insert into pair values ('before', '')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := c.Replicas()[0]
+	if err := c.Primary().Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Promote(t.Context(), next.Name()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the new primary to be seen", func() bool {
+		for _, n := range db.Nodes() {
+			if n.Writable {
+				return n.Name == next.Name()
+			}
+		}
+		return false
+	})
+	held.Release() // its server is gone: nobody else must get it
+	for range 3 {
+		if _, err := pool.Exec(t.Context(), "update pair set v = 'after'"); err != nil {
+			t.Fatalf("write after the failover: %v", err)
+		}
+	}
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := conn.Conn().Config().Port, uint16(next.Port()); got != want {
+		t.Errorf("the pool leads to port %d, want the new primary's %d", got, want)
+	}
+	conn.Release()
+}
+
+func TestPrimaryPoolIsClosed(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	pool, err := db.PrimaryPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	if err := pool.Ping(t.Context()); err == nil {
+		t.Error("the pool outlives its DB")
+	}
+	if _, err := db.PrimaryPool(); !errors.Is(err, pgtide.ErrClosed) {
+		t.Errorf("PrimaryPool of a closed DB: %v, want ErrClosed", err)
+	}
+	unused := open(t, shared, pgtide.Options{})
+	unused.Close()
+	if _, err := unused.PrimaryPool(); !errors.Is(err, pgtide.ErrClosed) {
+		t.Errorf("PrimaryPool made after Close: %v, want ErrClosed", err)
+	}
+}
