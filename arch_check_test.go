@@ -214,10 +214,13 @@ func moduleProblems(mods map[string]modFile, work workFile, commands map[string]
 	return problems
 }
 
+// generated is the line that marks a file nobody wrote, as go help generate says.
+var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
+
 func sizeProblems(files, longFiles map[string]string) []string {
 	var problems []string
 	for file, text := range files {
-		if path.Ext(file) != ".go" {
+		if path.Ext(file) != ".go" || generated.MatchString(text) {
 			continue
 		}
 		lines := strings.Count(text, "\n")

@@ -19,7 +19,7 @@ import (
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	k := db.classifyBatch(b)
 	r := &batch{call: db.newCall(ctx, k.write), base: ctx, source: b, bound: k.bound}
-	r.detail, r.mayCall, r.unseen = k.detail, k.calls, true
+	r.detail, r.mayCall, r.leaves, r.unseen = k.detail, k.calls, k.leaves, true
 	_ = r.send() // kept for the first result
 	return r
 }
@@ -29,8 +29,9 @@ type batchKind struct {
 	write  route.Reason // why it must go to the primary, if it must
 	detail string
 	// bound says that it acts on the server session: it may end in a transaction.
-	bound bool
-	calls bool // it calls functions that may write
+	bound  bool
+	calls  bool // it calls functions that may write
+	leaves bool // it may leave something in the session
 }
 
 // classifyBatch looks at all statements. Hints of single statements do not count:
@@ -38,7 +39,7 @@ type batchKind struct {
 func (db *DB) classifyBatch(b *pgx.Batch) (k batchKind) {
 	for _, q := range b.QueuedQueries {
 		v := db.kinds.Classify(q.SQL)
-		k.calls = k.calls || v.Calls
+		k.calls, k.leaves = k.calls || v.Calls, k.leaves || v.Leaves
 		if v.Kind == sqlkind.Read {
 			continue
 		}
@@ -84,7 +85,7 @@ func (b *batch) send() error {
 	}
 	b.results = b.conn.Conn().SendBatch(b.ctx, &attempt)
 	if t := b.results.Tx(); t != nil {
-		b.tx = &tx{Tx: t, call: &b.call, write: true}
+		b.tx = &tx{pinned: pinned{t, &b.call}, write: true}
 	}
 	return nil
 }

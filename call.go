@@ -26,6 +26,8 @@ type call struct {
 	mayCall bool
 	// unseen marks a batch: pgx sends some past the place where it can be seen.
 	unseen bool
+	// leaves says that the call may leave something in its server session.
+	leaves bool
 	detail string // what about the statement decided
 	state  *state // nil outside a session
 	req    route.Request
@@ -93,7 +95,7 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 func (db *DB) statement(ctx context.Context, sql string) call {
 	v := db.kinds.Classify(sql)
 	c := db.newCall(ctx, writeReason(v.Kind))
-	c.sql, c.mayCall = sql, v.Calls
+	c.sql, c.mayCall, c.leaves = sql, v.Calls, v.Leaves
 	if v.Kind != sqlkind.Read {
 		c.detail = v.Reason
 	}
@@ -208,9 +210,7 @@ func bury(conn front.Connection) {
 func (c *call) done(err error) (again bool, _ error) {
 	a := attempt{connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
 	c.note(err == nil)
-	c.conn.Release()
-	c.conn = nil
-	c.leave()
+	c.giveBack()
 	if err == nil {
 		c.result(nil, false)
 		return false, nil
@@ -225,6 +225,22 @@ func (c *call) abandon() {
 		return
 	}
 	c.note(false)
+	c.giveBack()
+}
+
+// look notes what a further statement on the call's connection may leave there.
+func (c *call) look(sql string) {
+	c.leaves = c.leaves || c.db.kinds.Classify(sql).Leaves
+}
+
+// giveBack ends the attempt's hold of its connection. One whose session may not
+// be as it was is closed: its next user would meet what was left.
+func (c *call) giveBack() {
+	if c.leaves {
+		soon, cancel := context.WithTimeout(context.Background(), time.Second)
+		_ = c.conn.Conn().Close(soon)
+		cancel()
+	}
 	c.conn.Release()
 	c.conn = nil
 	c.leave()

@@ -35,25 +35,31 @@ type Conn struct{ call *call }
 // Node returns the name of the node that c leads to.
 func (c *Conn) Node() string { return c.call.node.name }
 
-// Conn returns the connection itself.
-func (c *Conn) Conn() *pgx.Conn { return c.call.conn.Conn() }
+// Conn returns the connection itself. What is done with it is not seen, so
+// [Conn.Release] closes it.
+func (c *Conn) Conn() *pgx.Conn {
+	c.call.leaves = true
+	return c.call.conn.Conn()
+}
 
-// Pool returns the connection as its pool gave it out. It must not be released
-// but through c.
+// Pool returns the connection as its pool gave it out, as [Conn.Conn] does. It
+// must not be released but through c.
 func (c *Conn) Pool() *pgxpool.Conn {
+	c.call.leaves = true
 	conn, _ := c.call.conn.(*pgxpool.Conn)
 	return conn
 }
 
-// Release gives c back to its pool. Further calls of it do nothing.
+// Release gives c back to its pool. If a statement may have left something in the
+// server session (SET, LISTEN, a temporary table, an advisory lock), the
+// connection is closed, so that nobody else meets it. Statements prepared by name
+// stay, as in a [pgxpool.Pool]. Further calls of Release do nothing.
 func (c *Conn) Release() {
 	if c.call.conn == nil {
 		return
 	}
 	c.note()
-	c.call.conn.Release()
-	c.call.conn = nil
-	c.call.leave()
+	c.call.giveBack()
 	c.call.result(nil, false)
 }
 
@@ -75,6 +81,7 @@ func (c *call) noteHeld(acked bool) {
 // Exec runs a statement on c.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c.call.pin()
+	c.call.look(sql)
 	defer c.note()
 	return c.call.conn.Conn().Exec(ctx, sql, args...)
 }
@@ -82,6 +89,7 @@ func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comman
 // Query runs a statement on c and returns its rows.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	c.call.pin()
+	c.call.look(sql)
 	rows, err := c.call.conn.Conn().Query(ctx, sql, args...)
 	return &connRows{Rows: rows, conn: c}, err
 }
@@ -95,6 +103,9 @@ func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // SendBatch sends all statements of b at once.
 func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	c.call.pin()
+	for _, q := range b.QueuedQueries {
+		c.call.look(q.SQL)
+	}
 	return &connBatch{BatchResults: c.call.conn.Conn().SendBatch(ctx, b), conn: c}
 }
 
@@ -117,7 +128,7 @@ func (c *Conn) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connTx{Tx: t, conn: c}, nil
+	return &connTx{pinned: pinned{t, c.call}, conn: c}, nil
 }
 
 // Ping asks the server for a sign of life.
@@ -158,7 +169,7 @@ func (b *connBatch) Close() error {
 
 // connTx notes the end of a transaction on a connection.
 type connTx struct {
-	pgx.Tx
+	pinned
 	conn *Conn
 }
 

@@ -25,7 +25,7 @@ func (p frontPool) Statement(ctx context.Context, sql string, take front.Take) f
 
 func (p frontPool) Describe(ctx context.Context, sql string, take front.Take) front.Call {
 	c := p.db.statement(ctx, sql)
-	c.take, c.begin = take, true
+	c.take, c.begin, c.leaves = take, true, false
 	return &frontCall{call: c}
 }
 
@@ -74,10 +74,13 @@ func (c *frontCall) Bound() bool {
 	return c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
 }
 
-func (c *frontCall) Pin() {
+func (c *frontCall) Pin(sql string) {
 	c.pinned = true
 	c.pin()
+	c.look(sql)
 }
+
+func (c *frontCall) Spoil() { c.leaves = true }
 
 func (c *frontCall) Note(err error) { c.noteHeld(err == nil) }
 

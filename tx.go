@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/route"
@@ -36,7 +35,7 @@ func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 		}
 		t, err := c.conn.Conn().BeginTx(c.ctx, o)
 		if err == nil {
-			return &tx{Tx: t, call: &c, write: c.beganWriting()}, nil
+			return &tx{pinned: pinned{t, &c}, write: c.beganWriting()}, nil
 		}
 		again, err := c.done(err)
 		if !again {
@@ -57,20 +56,9 @@ func beginReason(o pgx.TxOptions) route.Reason {
 
 // tx is a transaction and the connection it holds.
 type tx struct {
-	pgx.Tx
-	call  *call
+	pinned
 	write bool // it may write: its commit must be noted
 	ended bool
-}
-
-// pin notes a call that stays on the node of its transaction or connection.
-func (c *call) pin() {
-	d := c.decision
-	d.Reason, d.Detail, d.Waited = ReasonPinned, "", 0
-	c.db.stat.decided(route.Pinned)
-	if c.state != nil {
-		c.state.session.record(d)
-	}
 }
 
 // Commit implements [pgx.Tx].
@@ -146,9 +134,7 @@ func (c *call) read() {
 // end gives the connection of a transaction back. The pool closes one that is
 // still in it.
 func (c *call) end(err error) {
-	c.conn.Release()
-	c.conn = nil
-	c.leave()
+	c.giveBack()
 	c.result(err, false)
 }
 
@@ -161,34 +147,4 @@ func (t *tx) settle() {
 		t.ended = true
 		t.call.end(nil)
 	}
-}
-
-// Exec implements [pgx.Tx].
-func (t *tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	t.call.pin()
-	return t.Tx.Exec(ctx, sql, args...)
-}
-
-// Query implements [pgx.Tx].
-func (t *tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	t.call.pin()
-	return t.Tx.Query(ctx, sql, args...)
-}
-
-// QueryRow implements [pgx.Tx].
-func (t *tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	t.call.pin()
-	return t.Tx.QueryRow(ctx, sql, args...)
-}
-
-// SendBatch implements [pgx.Tx].
-func (t *tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	t.call.pin()
-	return t.Tx.SendBatch(ctx, b)
-}
-
-// CopyFrom implements [pgx.Tx].
-func (t *tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
-	t.call.pin()
-	return t.Tx.CopyFrom(ctx, table, columns, rowSrc)
 }

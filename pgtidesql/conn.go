@@ -21,10 +21,9 @@ type Conn struct {
 
 // held is a physical connection kept for more than one operation.
 type held struct {
-	call  front.Call
-	conn  physical
-	tx    bool // by a transaction, which ends it
-	bound bool // something acted on its session
+	call front.Call
+	conn physical
+	tx   bool // by a transaction, which ends it
 }
 
 var (
@@ -46,7 +45,7 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return err
 	}
 	if c.held != nil {
-		return result, c.held.use(ctx, do)
+		return result, c.held.use(ctx, query, do)
 	}
 	t := &taker{}
 	call := c.pool.Statement(ctx, query, t.take)
@@ -55,7 +54,7 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	}
 	if call.Bound() {
 		call.Note(nil)
-		c.held = &held{call: call, conn: t.last, bound: true}
+		c.held = &held{call: call, conn: t.last}
 	}
 	return result, nil
 }
@@ -68,7 +67,7 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return err
 	}
 	if h := c.held; h != nil {
-		if err := h.use(ctx, do); err != nil {
+		if err := h.use(ctx, query, do); err != nil {
 			return nil, err
 		}
 		return newRows(r, h.call.Note)
@@ -79,15 +78,15 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return nil, err
 	}
 	if call.Bound() {
-		c.held = &held{call: call, conn: t.last, bound: true}
+		c.held = &held{call: call, conn: t.last}
 		return newRows(r, call.Note)
 	}
 	return newRows(r, func(err error) { _, _ = call.Done(err) })
 }
 
 // use runs a further statement on a held connection.
-func (h *held) use(ctx context.Context, do func(context.Context, physical) error) error {
-	h.call.Pin()
+func (h *held) use(ctx context.Context, query string, do func(context.Context, physical) error) error {
+	h.call.Pin(query)
 	err := do(ctx, h.conn)
 	if !h.tx {
 		h.call.Note(err)
@@ -107,7 +106,7 @@ func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return err
 	}
 	if c.held != nil {
-		return s, c.held.use(ctx, do)
+		return s, c.held.use(ctx, "", do)
 	}
 	t := &taker{}
 	return s, attempts(ctx, c.pool.Describe(ctx, query, t.take), t, do, false)
@@ -133,7 +132,7 @@ func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		if h.tx {
 			return nil, errors.New("pgtidesql: a transaction is open on this connection already")
 		}
-		if err := h.use(ctx, do); err != nil {
+		if err := h.use(ctx, "", do); err != nil {
 			return nil, err
 		}
 		return &heldTx{Tx: begun, held: h}, nil
@@ -157,7 +156,7 @@ func (c *Conn) Begin() (driver.Tx, error) {
 func (c *Conn) Ping(ctx context.Context) error {
 	do := func(ctx context.Context, p physical) error { return p.std.Ping(ctx) }
 	if c.held != nil {
-		return c.held.use(ctx, do)
+		return c.held.use(ctx, "", do)
 	}
 	t := &taker{}
 	return attempts(ctx, c.pool.Hold(ctx, t.take), t, do, false)
@@ -173,16 +172,17 @@ func (c *Conn) Ping(ctx context.Context) error {
 func (c *Conn) Physical(ctx context.Context, f func(*pgx.Conn) error) error {
 	do := func(_ context.Context, p physical) error { return f(p.Conn()) }
 	if c.held != nil {
-		c.held.bound = true
-		return c.held.use(ctx, do)
+		c.held.call.Spoil()
+		return c.held.use(ctx, "", do)
 	}
 	t := &taker{}
 	call := c.pool.Hold(ctx, t.take)
 	if err := attempts(ctx, call, t, func(context.Context, physical) error { return nil }, true); err != nil {
 		return err
 	}
-	c.held = &held{call: call, conn: t.last, bound: true}
-	return c.held.use(ctx, do)
+	call.Spoil()
+	c.held = &held{call: call, conn: t.last}
+	return c.held.use(ctx, "", do)
 }
 
 // CheckNamedValue implements [driver.NamedValueChecker]: pgx encodes every type.
@@ -210,8 +210,8 @@ func (c *Conn) release() {
 		return
 	}
 	c.held = nil
-	if h.bound || h.tx {
-		h.conn.destroy()
+	if h.tx {
+		h.call.Spoil() // it is still open
 	}
 	_, _ = h.call.Done(nil)
 }

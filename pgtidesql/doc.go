@@ -17,8 +17,9 @@
 // A statement that acts on the server session (SET, LISTEN, an advisory lock, a
 // temporary table), or that is not understood, runs on the primary, and the
 // handle keeps that connection for as long as its user keeps the handle: a
-// *sql.Conn sees what it has set. Then the physical connection is closed, so
-// that nothing of it reaches the next user of the pool.
+// *sql.Conn sees what it has set. If something may be left in the session then,
+// also by a transaction, the physical connection is closed, so that nothing of it
+// reaches the next user of the pool.
 //
 // A prepared statement is checked by a server when it is prepared, and routed
 // each time it is executed.

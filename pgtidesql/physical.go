@@ -38,13 +38,6 @@ func (t *taker) take(ctx context.Context, pool *pgxpool.Pool) (front.Connection,
 	return t.last, nil
 }
 
-// destroy closes the connection below, for it may hold what somebody has set.
-func (p physical) destroy() {
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = p.Conn().Close(ended)
-}
-
 // attempts makes a call: do uses the connection of each attempt. On success
 // keep decides whether the connection is held instead of being given back.
 func attempts(ctx context.Context, call front.Call, t *taker, do func(context.Context, physical) error, keep bool) error {

@@ -45,9 +45,12 @@ type Call interface {
 	// Bound reports whether the statement acts on the server session, or may: the
 	// next one must see it.
 	Bound() bool
-	// Pin notes a further statement on the connection, and Note its end.
-	Pin()
+	// Pin notes a further statement on the connection, and Note its end. An empty
+	// statement is one that does nothing.
+	Pin(sql string)
 	Note(err error)
+	// Spoil says that the connection must be closed when it is given back.
+	Spoil()
 	// Commit ends the transaction that the call began by calling do, gives the
 	// connection back and returns the caller's error.
 	Commit(ctx context.Context, do func() error) error

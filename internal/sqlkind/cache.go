@@ -112,7 +112,11 @@ func (c *Cache) Learn(sql string, kind Kind, reason string) {
 	if len(sql) > longestText {
 		text = digest(sql)
 	}
-	v := Verdict{Kind: kind, Reason: reason, Calls: kind == Read && Calls(sql), Hint: hint}
+	v := Verdict{
+		Kind: kind, Reason: reason, Hint: hint,
+		Calls:  kind == Read && Calls(sql),
+		Leaves: kind == Session || kind != Read && (hint.Session || Leaves(sql)),
+	}
 	c.put(&entry{sample(text), text, v, true}, sql)
 }
 

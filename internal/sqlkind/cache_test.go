@@ -29,7 +29,7 @@ func TestCacheLearn(t *testing.T) {
 	c := NewCache(0)
 	const sql = "select f()"
 	for _, want := range []Verdict{
-		{Kind: Read, Reason: "select", Calls: true}, {Kind: Write, Reason: "refused"}, {Kind: Session, Reason: "told"},
+		{Kind: Read, Reason: "select", Calls: true}, {Kind: Write, Reason: "refused"}, {Kind: Session, Reason: "told", Leaves: true},
 		{}, {Kind: Read, Reason: "taken back", Calls: true},
 	} {
 		if want.Reason != "select" {

@@ -23,7 +23,11 @@ func Classify(sql string) Verdict {
 	if hint.Session {
 		f = f.or(finding{Session, "session hint"})
 	}
-	return Verdict{Kind: f.Kind, Reason: f.Reason, Calls: calls && f.Kind == Read, Hint: hint}
+	return Verdict{
+		Kind: f.Kind, Reason: f.Reason, Hint: hint,
+		Calls:  calls && f.Kind == Read,
+		Leaves: f.Kind != Read && (hint.Session || Leaves(sql)),
+	}
 }
 
 // judge is Classify without hints, which are comments to it. It reports as well

@@ -13,7 +13,8 @@ import (
 // and value in each row. The weak locks that a query takes, or a change that is only
 // planned, do not count: nothing on a standby would wait for them.
 const stateQuery = `
-	select 'settings', coalesce(string_agg(name || '=' || setting, ' ' order by name), '') from pg_settings where source = 'session'
+	select 'settings', coalesce(string_agg(name || '=' || setting, ' ' order by name), '') from pg_settings
+		where source = 'session' and name not like 'transaction\_%'
 	union all select 'custom settings', concat_ws(' ', current_setting('app.mark', true), current_setting('a.b', true))
 	union all select 'locks', coalesce(string_agg(concat_ws(' ', locktype, mode, relation::regclass, classid, objid), ', '
 		order by locktype, mode, relation, objid), '') from pg_locks

@@ -85,13 +85,17 @@ func FuzzClassify(f *testing.F) {
 		if v.Calls && !Calls(sql) {
 			t.Errorf("%q calls something, but not to Calls", sql)
 		}
+		// What leaves something after a statement is never missed.
+		if got := Classify(sql + "\n; set a = 1"); !got.Leaves {
+			t.Errorf("%q with a SET behind it leaves nothing", sql)
+		}
 		// The cache says the same, twice, and what it learned after that.
 		c := NewCache(2)
 		if first, again := c.Classify(sql), c.Classify(sql); first != v || again != v {
 			t.Errorf("a cache says %v and %v of %q, want %v", first, again, sql, v)
 		}
 		c.Learn(sql, Write, "learned")
-		if got, want := c.Classify(sql), (Verdict{Kind: Write, Reason: "learned", Hint: v.Hint}); got != want {
+		if got, want := c.Classify(sql), (Verdict{Kind: Write, Reason: "learned", Hint: v.Hint, Leaves: v.Leaves || Leaves(sql)}); got != want {
 			t.Errorf("a cache says %v of %q, want %v", got, sql, want)
 		}
 	})
@@ -100,7 +104,7 @@ func FuzzClassify(f *testing.F) {
 // classify is Classify without hints.
 func classify(sql string) Verdict {
 	f, calls := judge(sql)
-	return Verdict{Kind: f.Kind, Reason: f.Reason, Calls: calls && f.Kind == Read}
+	return Verdict{Kind: f.Kind, Reason: f.Reason, Calls: calls && f.Kind == Read, Leaves: f.Kind != Read && Leaves(sql)}
 }
 
 // explains reports whether sql begins with a word that means something else

@@ -21,7 +21,7 @@ func TestHints(t *testing.T) {
 			t.Errorf("%s: a cache says %v of %q, want %v", h.where, cached, h.sql, v)
 		}
 		c.Learn(h.sql, Write, "refused")
-		if got, want := c.Classify(h.sql), (Verdict{Kind: Write, Reason: "refused", Hint: v.Hint}); got != want {
+		if got, want := c.Classify(h.sql), (Verdict{Kind: Write, Reason: "refused", Hint: v.Hint, Leaves: v.Leaves}); got != want {
 			t.Errorf("%s: a cache says %v of %q, want %v with the hint kept", h.where, got, h.sql, want)
 		}
 	}

@@ -87,6 +87,8 @@ type Verdict struct {
 	// see [Calls]: at a primary it may be a write. What EXPLAIN only plans is not
 	// called.
 	Calls bool
+	// Leaves says what [Leaves] does. A Read leaves nothing.
+	Leaves bool
 	// Hint is what a comment at the start of the text asks for. It may make of a
 	// Read something else, but never the other way round: a Write stays one.
 	Hint Hint

@@ -31,8 +31,8 @@ var keywords = func() map[string]string {
 		m[w] = w
 	}
 	for _, w := range []string{
-		"as", "atomic", "case", "copy", "explain", "false", "for", "from",
-		"function", "global", "into", "key", "local", "no", "off", "or",
+		"as", "atomic", "case", "constraints", "copy", "explain", "false", "for",
+		"from", "function", "global", "hold", "into", "key", "local", "no", "off", "or",
 		"prepared", "procedure", "replace", "share", "stdout", "temp",
 		"temporary", "to", "transaction", "uescape", "verbose",
 	} {
@@ -41,7 +41,7 @@ var keywords = func() map[string]string {
 	return m
 }()
 
-// longestKeyword bounds what keyword looks at: "transaction".
+// longestKeyword bounds what keyword looks at: "constraints", "transaction".
 const longestKeyword = 11
 
 // keyword returns the keyword that text is, in lower case, or "" if the parser

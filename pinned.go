@@ -1,0 +1,81 @@
+package pgtide
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgtide/pgtide/internal/route"
+)
+
+// pin notes a call that stays on the node of its transaction or connection.
+func (c *call) pin() {
+	d := c.decision
+	d.Reason, d.Detail, d.Waited = ReasonPinned, "", 0
+	c.db.stat.decided(route.Pinned)
+	if c.state != nil {
+		c.state.session.record(d)
+	}
+}
+
+// pinned is a transaction whose statements are noted on the call that holds its
+// connection.
+type pinned struct {
+	pgx.Tx
+	call *call
+}
+
+// statement notes a statement of the transaction.
+func (p *pinned) statement(sql string) {
+	p.call.pin()
+	p.call.look(sql)
+}
+
+// Begin implements [pgx.Tx]: a savepoint.
+func (p *pinned) Begin(ctx context.Context) (pgx.Tx, error) {
+	t, err := p.Tx.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pinned{t, p.call}, nil
+}
+
+// Exec implements [pgx.Tx].
+func (p *pinned) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	p.statement(sql)
+	return p.Tx.Exec(ctx, sql, args...)
+}
+
+// Query implements [pgx.Tx].
+func (p *pinned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	p.statement(sql)
+	return p.Tx.Query(ctx, sql, args...)
+}
+
+// QueryRow implements [pgx.Tx].
+func (p *pinned) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	p.statement(sql)
+	return p.Tx.QueryRow(ctx, sql, args...)
+}
+
+// SendBatch implements [pgx.Tx].
+func (p *pinned) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	p.call.pin()
+	for _, q := range b.QueuedQueries {
+		p.call.look(q.SQL)
+	}
+	return p.Tx.SendBatch(ctx, b)
+}
+
+// CopyFrom implements [pgx.Tx].
+func (p *pinned) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
+	p.call.pin()
+	return p.Tx.CopyFrom(ctx, table, columns, rowSrc)
+}
+
+// Conn implements [pgx.Tx]. What is done with the connection is not seen.
+func (p *pinned) Conn() *pgx.Conn {
+	p.call.leaves = true
+	return p.Tx.Conn()
+}
