@@ -35,6 +35,9 @@ type call struct {
 	// connection. Nothing is lost by asking for it again elsewhere.
 	begin bool
 
+	// withheld keeps a read at the primary although a replica could serve it.
+	withheld bool
+
 	named     string        // the node that the caller named
 	take      front.Take    // how to take a connection; nil takes it as the pool gives it
 	waitSince time.Duration // when the call began to wait for a replica; zero is never
@@ -49,6 +52,7 @@ type call struct {
 	node     *node
 	reason   route.Reason
 	decision Decision
+	would    route.Decision // what Shadow stands for
 	conn     front.Connection
 	wire     *stamp.Conn // of a write, if its connection has one
 	sent     uint64      // bytes that wire had sent before
@@ -88,6 +92,11 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 	if s.session != nil {
 		c.state = s.session.state(db)
 	}
+	share := db.options.ReadShare
+	if s.shared {
+		share = s.share
+	}
+	c.withheld = !(share >= 1) && !(rand.Float64() < share) // also for what is no number
 	return c
 }
 
@@ -150,6 +159,9 @@ func (c *call) acquire(ctx context.Context) error {
 		c.attempt++
 		c.decision.Attempt, c.decision.Detail = c.attempt, c.detail
 		c.db.stat.decided(c.reason)
+		if c.reason == route.Shadow {
+			c.db.stat.wouldBe(c.would)
+		}
 		if c.state != nil {
 			c.state.session.record(c.decision)
 		}

@@ -24,6 +24,7 @@ func (o Options) configs() ([]nodeConfig, error) {
 		if err != nil {
 			return nil, fmt.Errorf("options: DSN: %w", err)
 		}
+		strip(config)
 		nodes = split(config)
 	}
 	for i, n := range o.Nodes {
@@ -33,6 +34,9 @@ func (o Options) configs() ([]nodeConfig, error) {
 		config, err := parseDSN(n.DSN)
 		if err != nil {
 			return nil, fmt.Errorf("node %q: %w", n.Name, err)
+		}
+		if name := strip(config); name != "" {
+			return nil, fmt.Errorf("node %q: its DSN sets %s, which is not for one node: set it in Options", n.Name, name)
 		}
 		parts := split(config)
 		if len(parts) != 1 {
@@ -50,6 +54,9 @@ func (o Options) configs() ([]nodeConfig, error) {
 // quotes it less what it takes for the password, and in one that does not parse
 // that is a guess; what it says of a URL may quote a part of it again.
 func parseDSN(dsn string) (*pgxpool.Config, error) {
+	if rest, ok := strings.CutPrefix(dsn, scheme); ok {
+		dsn = "postgres://" + rest
+	}
 	config, err := pgxpool.ParseConfig(dsn)
 	if err == nil {
 		return config, nil

@@ -1,6 +1,8 @@
 package pgtide
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/pgtide/pgtide/internal/route"
@@ -60,6 +62,25 @@ func (c Consistency) String() string {
 		return "bounded_staleness(" + time.Duration(c).String() + ")"
 	}
 	return "invalid"
+}
+
+// ParseConsistency returns the level that [Consistency.String] writes as text:
+// eventual, read_your_writes, session, strong or bounded_staleness(500ms), for
+// which a duration alone will do.
+func ParseConsistency(text string) (Consistency, error) {
+	for c := Eventual; c >= Strong; c-- {
+		if c.String() == text {
+			return c, nil
+		}
+	}
+	bound := text
+	if inner, ok := strings.CutPrefix(text, "bounded_staleness("); ok {
+		bound, _ = strings.CutSuffix(inner, ")")
+	}
+	if d, err := time.ParseDuration(bound); err == nil && d >= 0 {
+		return BoundedStaleness(d), nil
+	}
+	return 0, errors.New("it is not eventual, read_your_writes, session, strong, nor a duration such as 500ms")
 }
 
 func (c Consistency) valid() bool { return c >= Strong }

@@ -62,6 +62,13 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	o, err := o.withDSN()
+	if err != nil {
+		return nil, err
+	}
+	if err := o.validate(); err != nil {
+		return nil, err // what the DSN says may not be
+	}
 	o = o.withDefaults()
 	configs, err := o.configs()
 	if err != nil {

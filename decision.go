@@ -39,6 +39,7 @@ const (
 	ReasonTransaction  Reason = "transaction"   // a transaction or connection that may write
 	ReasonForced       Reason = "forced"        // OnPrimary
 	ReasonStrong       Reason = "strong"        // consistency level Strong
+	ReasonShadow       Reason = "shadow"        // a replica's, by Decision.WouldNode, but for Options.Shadow or ReadShare
 	ReasonNoReplica    Reason = "no_replica"    // no replica is configured, or none is up
 	ReasonLagging      Reason = "lagging"       // no replica has what the session must see
 	ReasonTooStale     Reason = "too_stale"     // no replica is fresh enough
@@ -84,6 +85,10 @@ type Decision struct {
 	Staleness time.Duration `json:"staleness_ns"`
 	// Waited is how long the call waited before it was sent.
 	Waited time.Duration `json:"waited_ns"`
+	// WouldNode and WouldReason are where a read with [ReasonShadow] would have
+	// gone, and why. No node means that it would have waited for one.
+	WouldNode   string `json:"would_node,omitempty"`
+	WouldReason Reason `json:"would_reason,omitempty"`
 	// Attempt counts from 1; more means that earlier attempts failed in a way
 	// that made it safe to try again.
 	Attempt int `json:"attempt"`
@@ -100,6 +105,12 @@ func (d Decision) String() string {
 	}
 	if d.Role == RoleReplica && d.Staleness >= 0 {
 		s += fmt.Sprintf(", at most %v stale", d.Staleness.Round(time.Millisecond))
+	}
+	switch {
+	case d.WouldNode != "":
+		s += fmt.Sprintf(", would go to %s: %s", d.WouldNode, d.WouldReason)
+	case d.WouldReason != "":
+		s += fmt.Sprintf(", would wait: %s", d.WouldReason)
 	}
 	if d.Waited > 0 {
 		s += fmt.Sprintf(", waited %v", d.Waited.Round(10*time.Microsecond))

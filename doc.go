@@ -49,6 +49,9 @@
 // on the primary, and remembered. Each decision has a [Reason]; [Explain] and
 // [Hooks] show it.
 //
+// [Options.Shadow] decides so and sends everything to the primary all the same;
+// [Options.ReadShare] and [WithReadShare] let a share of the reads go.
+//
 // # Errors
 //
 // An error of the server is returned as pgx returns it. Before that, a call is
@@ -56,7 +59,8 @@
 // nothing of its result was handed out. When there is no primary, calls wait
 // for one, at most [Options.FailoverWait], and then fail with [ErrNoPrimary].
 // When two nodes accept writes and cannot be ordered, writes fail with
-// [ErrSplitBrain].
+// [ErrSplitBrain]. A transaction that the server cancelled for the sake of another
+// is run again only by [DB.RetryTx].
 //
 // # Concurrency
 //

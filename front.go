@@ -53,13 +53,19 @@ func (c *frontCall) Acquire(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	c.arm(stamp.Query)
-	if c.armed && c.Bound() {
-		// The connection will be held, and what follows may be a transaction: its
-		// statements must go out as they are.
+	if c.Bound() {
+		c.disarm()
+	}
+	return c.ctx, nil
+}
+
+// disarm ends the stamping on a connection that is held: what follows may be a
+// transaction, and its statements must go out as they are.
+func (c *frontCall) disarm() {
+	if c.armed {
 		c.wire.Take()
 		c.armed = false
 	}
-	return c.ctx, nil
 }
 
 func (c *frontCall) Done(err error) (again bool, _ error) {
@@ -71,7 +77,7 @@ func (c *frontCall) Done(err error) (again bool, _ error) {
 }
 
 func (c *frontCall) Bound() bool {
-	return c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
+	return c.leaves || c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
 }
 
 func (c *frontCall) Pin(sql string) {
@@ -82,7 +88,10 @@ func (c *frontCall) Pin(sql string) {
 
 func (c *frontCall) Spoil() { c.leaves = true }
 
-func (c *frontCall) Note(err error) { c.noteHeld(err == nil) }
+func (c *frontCall) Note(err error) {
+	c.disarm()
+	c.noteHeld(err == nil)
+}
 
 func (c *frontCall) Commit(ctx context.Context, do func() error) error {
 	return c.commit(ctx, c.beganWriting(), func(context.Context) error { return do() })

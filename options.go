@@ -32,6 +32,13 @@ type Options struct {
 	// port where hosts repeat. Everything else that pgxpool.ParseConfig knows
 	// holds for each node by itself, pool_max_conns too. Roles are asked of the
 	// servers: target_session_attrs is ignored.
+	//
+	// Parameters set the fields below that the program leaves zero, and zero in
+	// one means none: pgtide_consistency (as [ParseConsistency] reads it),
+	// pgtide_max_staleness, pgtide_wait_budget, pgtide_spill_limit,
+	// pgtide_failover_wait, pgtide_failover_queue, pgtide_probe_interval,
+	// pgtide_probe_timeout, pgtide_shadow and pgtide_read_share. The scheme
+	// pgtide:// is the same as postgres://.
 	DSN string
 	// Nodes names the nodes one by one, instead of DSN.
 	Nodes []Node
@@ -59,6 +66,16 @@ type Options struct {
 	// FailoverQueue is how many calls may wait so at once; more fail at once.
 	// Defaults to [DefaultFailoverQueue].
 	FailoverQueue int
+
+	// Shadow sends every read to the primary and only counts where it would have
+	// gone: in [Decision], in [Stat] and to the hooks. It is how to see what
+	// replicas would take before they do. A read that [OnNode] sends to a node
+	// goes there all the same. See [WithReadShare] for a part of the calls.
+	Shadow bool
+	// ReadShare is the share of the reads fit for replicas that go there, for a
+	// gradual roll-out: the others go to the primary, as with Shadow. From 0 to
+	// 1; zero means all of them.
+	ReadShare float64
 
 	// ProbeInterval is the time between two looks at a node. Defaults to
 	// [DefaultProbeInterval].
@@ -95,6 +112,10 @@ func (o Options) withDefaults() Options {
 	o.FailoverQueue = cmp.Or(o.FailoverQueue, DefaultFailoverQueue)
 	o.ProbeInterval = cmp.Or(o.ProbeInterval, DefaultProbeInterval)
 	o.ProbeTimeout = cmp.Or(o.ProbeTimeout, DefaultProbeTimeout)
+	o.ReadShare = cmp.Or(o.ReadShare, 1)
+	if o.Shadow {
+		o.ReadShare = 0
+	}
 	return o
 }
 
@@ -118,6 +139,10 @@ func (o Options) validate() error {
 		return errors.New("options: both DSN and Nodes are set: set one of them")
 	case !o.Consistency.valid():
 		return fmt.Errorf("options: Consistency %d is none of the levels", o.Consistency)
+	case o.Shadow && o.ReadShare != 0:
+		return errors.New("options: both Shadow and ReadShare are set: set one of them")
+	case !(o.ReadShare >= 0 && o.ReadShare <= 1):
+		return fmt.Errorf("options: ReadShare %v is not between 0 and 1", o.ReadShare)
 	case o.ProbeInterval < 0:
 		return fmt.Errorf("options: ProbeInterval %v is negative", o.ProbeInterval)
 	case o.ProbeTimeout < 0:

@@ -30,6 +30,10 @@ func (c *call) place(ctx context.Context) error {
 		}
 		c.demand(ctx, v, now)
 		d := route.Decide(v, &c.req, load{c.db}, now)
+		if c.withheld {
+			c.would = d
+			d, _ = route.Withhold(v, &c.req, d)
+		}
 		switch d.Action {
 		case route.Go:
 			if !c.admit(d.Reason) {
@@ -44,6 +48,10 @@ func (c *call) place(ctx context.Context) error {
 			c.view, c.node, c.reason = v, c.db.nodes[d.Node], d.Reason
 			c.decision = newDecision(v, d, now)
 			c.decision.Waited = c.waited
+			if d.Reason == route.Shadow {
+				c.decision.WouldReason = Reason(c.would.Reason.String())
+				c.decision.WouldNode = nodeName(v, c.would.Node)
+			}
 			return nil
 		case route.Wait:
 			if c.waitSince == 0 {
@@ -133,7 +141,7 @@ func (c *call) reconsider(v *topology.View) error {
 // admit takes a place for a read that goes to the primary because replicas
 // lag. It reports false when there is none.
 func (c *call) admit(why route.Reason) bool {
-	if c.db.spill == nil || why != route.Lagging && why != route.TooStale {
+	if c.db.spill == nil || c.withheld || why != route.Lagging && why != route.TooStale {
 		return true
 	}
 	select {

@@ -14,6 +14,8 @@ type scope struct {
 	target      route.Target
 	node        string
 	consistency Consistency
+	shared      bool    // share is set
+	share       float64 // of reads that may go to replicas
 }
 
 type scopeKey struct{}
@@ -65,6 +67,14 @@ func Anywhere(ctx context.Context) context.Context {
 // WithConsistency returns a context whose reads see at least what c promises.
 func WithConsistency(ctx context.Context, c Consistency) context.Context {
 	return withScope(ctx, func(s *scope) { s.consistency = c })
+}
+
+// WithReadShare returns a context of whose reads fit for replicas this share
+// goes there, from 0 to 1, whatever [Options.Shadow] and [Options.ReadShare] say:
+// a route, or a part of the users, can be ahead of the others. The rest goes to
+// the primary with [ReasonShadow].
+func WithReadShare(ctx context.Context, share float64) context.Context {
+	return withScope(ctx, func(s *scope) { s.shared, s.share = true, share })
 }
 
 // NewSession returns a context that begins a session: one unit of work, such

@@ -70,6 +70,9 @@ type Stat struct {
 	Nodes []NodeStat
 	// Decisions counts attempts by reason.
 	Decisions map[Reason]int64
+	// Would counts the attempts with [ReasonShadow] by the reason for which a
+	// replica would have served them, or been waited for.
+	Would map[Reason]int64
 	// Retries counts attempts that failed and were made again.
 	Retries int64
 	// OutcomeUnknown counts writes whose fate nobody knows.
@@ -85,6 +88,7 @@ type NodeStat struct {
 	Name     string
 	Pool     *pgxpool.Stat
 	InFlight int64 // calls being served
+	Would    int64 // calls that would have come here, of those in Stat.Would
 	Probes   int64 // looks at the node
 }
 
@@ -92,6 +96,7 @@ type NodeStat struct {
 func (db *DB) Stat() *Stat {
 	s := &Stat{
 		Decisions:      map[Reason]int64{},
+		Would:          map[Reason]int64{},
 		Retries:        db.stat.retries.Load(),
 		OutcomeUnknown: db.stat.unknown.Load(),
 		WritesLost:     db.stat.lost.Load(),
@@ -101,9 +106,12 @@ func (db *DB) Stat() *Stat {
 		if n := db.stat.decisions[r].Load(); n > 0 {
 			s.Decisions[Reason(route.Reason(r).String())] = n
 		}
+		if n := db.stat.would[r].Load(); n > 0 {
+			s.Would[Reason(route.Reason(r).String())] = n
+		}
 	}
 	for i, n := range db.nodes {
-		s.Nodes = append(s.Nodes, NodeStat{Name: n.name, Pool: n.pool.Stat(), InFlight: n.inFlight.Load(), Probes: db.watch.Probes(i)})
+		s.Nodes = append(s.Nodes, NodeStat{Name: n.name, Pool: n.pool.Stat(), InFlight: n.inFlight.Load(), Would: db.stat.wouldNode[i].Load(), Probes: db.watch.Probes(i)})
 	}
 	return s
 }
@@ -111,6 +119,8 @@ func (db *DB) Stat() *Stat {
 // counters are what Stat is made of.
 type counters struct {
 	decisions    [route.Reasons]atomic.Int64
+	would        [route.Reasons]atomic.Int64
+	wouldNode    [MaxNodes]atomic.Int64
 	retries      atomic.Int64
 	unknown      atomic.Int64
 	lost         atomic.Int64
@@ -118,3 +128,10 @@ type counters struct {
 }
 
 func (c *counters) decided(r route.Reason) { c.decisions[r].Add(1) }
+
+func (c *counters) wouldBe(d route.Decision) {
+	c.would[d.Reason].Add(1)
+	if d.Action == route.Go {
+		c.wouldNode[d.Node].Add(1)
+	}
+}

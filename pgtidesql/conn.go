@@ -49,14 +49,23 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	}
 	t := &taker{}
 	call := c.pool.Statement(ctx, query, t.take)
-	if err := attempts(ctx, call, t, do, call.Bound()); err != nil {
+	if err := attempts(ctx, call, t, do, true); err != nil {
 		return nil, err
 	}
-	if call.Bound() {
-		call.Note(nil)
-		c.held = &held{call: call, conn: t.last}
-	}
+	c.finish(call, t.last, nil)
 	return result, nil
+}
+
+// finish ends a statement on p. The handle keeps p if the next statement must
+// meet it: one acted on its session, or a text of several has left a
+// transaction open.
+func (c *Conn) finish(call front.Call, p physical, err error) {
+	if err == nil && c.held == nil && (call.Bound() || p.Conn().PgConn().TxStatus() != 'I') {
+		call.Note(nil)
+		c.held = &held{call: call, conn: p}
+		return
+	}
+	_, _ = call.Done(err)
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -81,7 +90,7 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		c.held = &held{call: call, conn: t.last}
 		return newRows(r, call.Note)
 	}
-	return newRows(r, func(err error) { _, _ = call.Done(err) })
+	return newRows(r, func(err error) { c.finish(call, t.last, err) })
 }
 
 // use runs a further statement on a held connection.

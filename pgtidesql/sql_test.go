@@ -208,6 +208,76 @@ func TestWhatIsSetDoesNotLeak(t *testing.T) {
 	idle(t, db)
 }
 
+// A text of several statements can begin a transaction. The handle must keep it,
+// or what it wrote is gone when the user thinks to commit.
+func TestTextThatLeavesATransactionOpen(t *testing.T) {
+	db, sqldb := open(t)
+	const count = "select count(*) from message where text = $1"
+	for where, ctx := range map[string]context.Context{"in a session": pgtide.NewSession(t.Context()), "outside a session": t.Context()} {
+		for way, run := range map[string]func(*sql.Conn, string) error{
+			"exec": func(conn *sql.Conn, text string) error {
+				_, err := conn.ExecContext(ctx, text, pgx.QueryExecModeSimpleProtocol)
+				return err
+			},
+			"query": func(conn *sql.Conn, text string) error {
+				rows, err := conn.QueryContext(ctx, text, pgx.QueryExecModeSimpleProtocol)
+				if err != nil {
+					return err
+				}
+				return rows.Close()
+			},
+		} {
+			name := fmt.Sprintf("%s %s %d", way, where, time.Now().UnixNano())
+			conn, err := sqldb.Conn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := run(conn, "begin; insert into message (text) values ('"+name+"')"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			var n int
+			if err := conn.QueryRowContext(ctx, count, name).Scan(&n); err != nil || n != 1 {
+				t.Errorf("%s: in its transaction: %d rows, %v; want 1", name, n, err)
+			}
+			if err := sqldb.QueryRowContext(t.Context(), count, name).Scan(&n); err != nil || n != 0 {
+				t.Errorf("%s: outside its transaction: %d rows, %v; want 0", name, n, err)
+			}
+			if _, err := conn.ExecContext(ctx, "commit"); err != nil {
+				t.Error(err)
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := sqldb.QueryRowContext(ctx, count, name).Scan(&n); err != nil || n != 1 {
+				t.Errorf("%s: after the commit: %d rows, %v; want 1", name, n, err)
+			}
+			idle(t, db)
+		}
+	}
+}
+
+// Such a text can set something, too: on a connection of the user's own it is to
+// stay.
+func TestTextThatWritesAndSets(t *testing.T) {
+	db, sqldb := open(t)
+	conn, err := sqldb.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "insert into message (text) values ('set'); set application_name = 'mine'"
+	if _, err := conn.ExecContext(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	var name string
+	if err := conn.QueryRowContext(t.Context(), "show application_name").Scan(&name); err != nil || name != "mine" {
+		t.Errorf("the connection forgot what was set: %q, %v", name, err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	idle(t, db)
+}
+
 func TestErrors(t *testing.T) {
 	db, sqldb := open(t)
 	ctx := pgtide.NewSession(t.Context())

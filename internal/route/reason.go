@@ -14,6 +14,7 @@ const (
 	Transaction  // a transaction that may write
 	Forced       // the caller asked for the primary
 	Strong       // the consistency level asks for the primary
+	Shadow       // a replica would serve it, but the caller does not want that yet
 	NoReplica    // no replica is configured, or none is up
 	Lagging      // no replica has what the session must see
 	TooStale     // no replica is fresh enough
@@ -48,6 +49,7 @@ var reasons = [...]string{
 	Transaction:  "transaction",
 	Forced:       "forced",
 	Strong:       "strong",
+	Shadow:       "shadow",
 	NoReplica:    "no_replica",
 	Lagging:      "lagging",
 	TooStale:     "too_stale",
