@@ -34,9 +34,10 @@ type DB struct {
 	once   sync.Once // closes closed
 	stat   counters
 
-	primaryOnce sync.Once // makes primaryPool
-	primaryPool atomic.Pointer[pgxpool.Pool]
-	primaryErr  error
+	primaryOnce  sync.Once // makes primaryPool
+	primaryPool  atomic.Pointer[pgxpool.Pool]
+	primaryErr   error
+	primaryConns primaryConns
 }
 
 // node is a server and the pool of connections to it.
@@ -274,6 +275,9 @@ func (db *DB) viewed(old, v *topology.View) {
 		}
 	}
 	if pool := db.primaryPool.Load(); pool != nil && old.Primary != v.Primary {
+		if v.Primary != topology.NoNode {
+			db.primaryConns.leave(v.Primary)
+		}
 		pool.Reset()
 	}
 	if f := db.options.Hooks.OnPrimary; f != nil && (old.Primary != v.Primary || old.SplitBrain != v.SplitBrain) {

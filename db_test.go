@@ -255,6 +255,9 @@ func TestTokenCarriesASessionElsewhere(t *testing.T) {
 	if err := c.Replicas()[0].ResumeReplay(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := reader.WaitFor(short, pgtide.Token{}); err != nil {
+		t.Errorf("WaitFor with the zero token: %v, want no wait", err)
+	}
 	if err := reader.WaitFor(t.Context(), back); err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,9 @@ import (
 //
 // Its size and settings are those of the first node's pool, and its connections
 // are its own: they count beside that pool's at the primary. A new connection
-// waits for a primary at most [Options.FailoverWait]. Connections to a node that
-// is no longer the primary are closed when they are idle or are given back.
+// waits for a primary at most [Options.FailoverWait]. When another node becomes
+// the primary, all connections to the one before are closed, in use or not, and
+// those that were taken out of the pool to listen on.
 //
 // What is written through it counts for later reads of db, and for those of the
 // session in the context it is called with. Calls are not made again by
@@ -95,6 +96,7 @@ func (db *DB) aimAtPrimary(ctx context.Context, config *pgx.ConnConfig) error {
 			return err
 		}
 	}
+	config.DialFunc = db.dialPrimary(n, config.DialFunc)
 	after := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		conn.CustomData()[nodeData] = n.index

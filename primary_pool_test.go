@@ -1,8 +1,10 @@
 package pgtide_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -131,6 +133,53 @@ func TestPrimaryPoolFollowsThePrimary(t *testing.T) {
 		t.Errorf("the pool leads to port %d, want the new primary's %d", got, want)
 	}
 	conn.Release()
+}
+
+// An old primary that goes on as if nothing had happened keeps nobody who uses
+// the pool waiting.
+func TestPrimaryPoolLeavesTheOldPrimary(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{})
+	pool, err := db.PrimaryPool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := taken.Hijack()
+	defer listener.Close(context.WithoutCancel(t.Context()))
+	if _, err := listener.Exec(t.Context(), "listen news"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ended := make(chan error, 2)
+	go func() {
+		_, err := listener.WaitForNotification(ctx)
+		ended <- err
+	}()
+	go func() {
+		_, err := pool.Exec(ctx, "select pg_sleep(3600)")
+		ended <- err
+	}()
+	until(t, "the statement to have a connection", func() bool { return pool.Stat().AcquiredConns() == 1 })
+	if err := c.WaitCaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Promote(t.Context(), c.Replicas()[0].Name()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-ended; err == nil || ctx.Err() != nil {
+			t.Errorf("a connection to the old primary ends with %v, want it closed", err)
+		}
+	}
+	if _, err := pool.Exec(ctx, "update pair set v = 'after'"); err != nil {
+		t.Errorf("write after the failover: %v", err)
+	}
 }
 
 func TestPrimaryPoolIsClosed(t *testing.T) {

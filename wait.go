@@ -43,7 +43,8 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 }
 
 // WaitFor waits until the named nodes, or without names all replicas that are
-// up, have what t stands for, as after a migration. It returns when ctx ends,
+// up, have what t stands for, as after a migration; the zero Token asks for
+// nothing. It returns when ctx ends,
 // naming a node that lags; it returns an error that matches [ErrWriteLost] at
 // once if a node never will.
 func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
@@ -54,6 +55,9 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 			return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, name, strings.Join(db.names(), ", "))
 		}
 		set |= 1 << uint(i)
+	}
+	if t.IsZero() {
+		return nil
 	}
 	if t.unplaced {
 		now, err := db.CurrentToken(ctx)

@@ -1,0 +1,3 @@
+-- +goose Up
+create table never (id bigint primary key);
+insert into post (title) values ('first');

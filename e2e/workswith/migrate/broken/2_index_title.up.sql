@@ -1,0 +1,1 @@
+create unique index concurrently post_title on post (title);

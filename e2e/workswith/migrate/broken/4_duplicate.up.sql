@@ -1,0 +1,2 @@
+create table never (id bigint primary key);
+insert into post (title) values ('first post');

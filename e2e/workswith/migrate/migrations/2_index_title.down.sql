@@ -1,0 +1,1 @@
+drop index concurrently post_title;
