@@ -44,8 +44,9 @@ func (db *DB) classifyBatch(b *pgx.Batch) (k batchKind) {
 			continue
 		}
 		k.bound = k.bound || v.Kind == sqlkind.Session
-		if k.write == route.ReasonNone {
-			k.write, k.detail = writeReason(v.Kind), v.Reason
+		// What only acts on the session says less than what writes.
+		if why := writeReason(v.Kind); k.write == route.ReasonNone || !isWrite(k.write) && isWrite(why) {
+			k.write, k.detail = why, v.Reason
 		}
 	}
 	return k

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/front"
 	"github.com/pgtide/pgtide/internal/route"
@@ -38,7 +40,10 @@ type call struct {
 	// withheld keeps a read at the primary although a replica could serve it.
 	withheld bool
 
+	allowed   Guard         // what becomes of writes
+	remark    string        // what the caller's context says of the call
 	named     string        // the node that the caller named
+	group     string        // the group that the caller named
 	take      front.Take    // how to take a connection; nil takes it as the pool gives it
 	waitSince time.Duration // when the call began to wait for a replica; zero is never
 	lackSince time.Duration // when it first found no primary; zero is never
@@ -77,7 +82,7 @@ func (l load) InFlight(i int) int64 { return l.db.nodes[i].inFlight.Load() }
 // newCall makes a call out of what its statement is and what ctx says.
 func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 	s := scopeOf(ctx)
-	c := call{db: db, named: s.node}
+	c := call{db: db, named: s.node, group: s.group, remark: s.note, allowed: db.guardOf(s)}
 	c.req = route.Request{Write: write, Target: s.target, Last: topology.NoNode, Random: rand.Uint64()}
 	consistency := s.consistency
 	if consistency == 0 {
@@ -125,6 +130,9 @@ func (c *call) follow(h sqlkind.Hint) {
 	case sqlkind.NamedNode:
 		c.req.Target, c.named = route.ToNode, h.Node
 	}
+	if h.Target != 0 {
+		c.group = ""
+	}
 	if h.MaxStaleness > 0 {
 		if c.req.MaxStaleness == 0 || h.MaxStaleness < c.req.MaxStaleness {
 			c.req.MaxStaleness = h.MaxStaleness
@@ -153,11 +161,19 @@ func (c *call) acquire(ctx context.Context) error {
 		if c.db.isClosed() {
 			return ErrClosed
 		}
+		if !c.begin && (c.attempt == 0 || c.req.Write == route.Refused) {
+			if err := c.db.guard(ctx, c.allowed, c.req.Write, c.detail); err != nil {
+				return err
+			}
+		}
 		if err := c.place(ctx); err != nil {
 			return err
 		}
+		if err := c.guardRead(ctx); err != nil {
+			return err
+		}
 		c.attempt++
-		c.decision.Attempt, c.decision.Detail = c.attempt, c.detail
+		c.decision.Attempt, c.decision.Detail, c.decision.Note = c.attempt, c.detail, c.remark
 		c.db.stat.decided(c.reason)
 		if c.reason == route.Shadow {
 			c.db.stat.wouldBe(c.would)
@@ -240,9 +256,27 @@ func (c *call) abandon() {
 	c.giveBack()
 }
 
-// look notes what a further statement on the call's connection may leave there.
-func (c *call) look(sql string) {
-	c.leaves = c.leaves || c.db.kinds.Classify(sql).Leaves
+// further notes a statement on the connection that the call holds, made with ctx,
+// and what it may leave there. It returns an error if it must not be sent.
+func (c *call) further(ctx context.Context, sql string) error {
+	v := c.db.kinds.Classify(sql)
+	c.leaves = c.leaves || v.Leaves
+	return c.db.guard(ctx, c.db.guardOf(scopeOf(ctx)), writeReason(v.Kind), v.Reason)
+}
+
+// furtherBatch is further for all statements of b.
+func (c *call) furtherBatch(ctx context.Context, b *pgx.Batch) error {
+	for _, q := range b.QueuedQueries {
+		if err := c.further(ctx, q.SQL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// furtherCopy is further for COPY.
+func (c *call) furtherCopy(ctx context.Context) error {
+	return c.db.guard(ctx, c.db.guardOf(scopeOf(ctx)), route.Write, "COPY")
 }
 
 // giveBack ends the attempt's hold of its connection. One whose session may not

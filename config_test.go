@@ -169,6 +169,9 @@ func TestOptions(t *testing.T) {
 		"ProbeInterval": {Nodes: node, ProbeInterval: -1},
 		"ProbeTimeout":  {Nodes: node, ProbeTimeout: -1},
 		"FailoverQueue": {Nodes: node, FailoverQueue: -1},
+		"GroupFallback": {Nodes: node, GroupFallback: 9},
+		"Guard 9":       {Nodes: node, Guard: 9},
+		"empty name":    {Nodes: []Node{{Name: "a", DSN: "postgres://a/shop", Groups: []string{"x", ""}}}},
 	} {
 		if err := o.validate(); err == nil || !strings.Contains(err.Error(), what) || !strings.HasPrefix(err.Error(), "options: ") {
 			t.Errorf("%s: validate returns %v", what, err)

@@ -81,7 +81,9 @@ func (c *call) noteHeld(acked bool) {
 // Exec runs a statement on c.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c.call.pin()
-	c.call.look(sql)
+	if err := c.call.further(ctx, sql); err != nil {
+		return pgconn.CommandTag{}, err
+	}
 	defer c.note()
 	return c.call.conn.Conn().Exec(ctx, sql, args...)
 }
@@ -89,9 +91,11 @@ func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comman
 // Query runs a statement on c and returns its rows.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	c.call.pin()
-	c.call.look(sql)
-	rows, err := c.call.conn.Conn().Query(ctx, sql, args...)
-	return &connRows{Rows: rows, conn: c}, err
+	if err := c.call.further(ctx, sql); err != nil {
+		return &rows{over: true, err: err}, err
+	}
+	r, err := c.call.conn.Conn().Query(ctx, sql, args...)
+	return &connRows{Rows: r, conn: c}, err
 }
 
 // QueryRow runs a statement on c that returns at most one row.
@@ -103,8 +107,8 @@ func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // SendBatch sends all statements of b at once.
 func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	c.call.pin()
-	for _, q := range b.QueuedQueries {
-		c.call.look(q.SQL)
+	if err := c.call.furtherBatch(ctx, b); err != nil {
+		return pgx.FailedBatchResults(b, err)
 	}
 	return &connBatch{BatchResults: c.call.conn.Conn().SendBatch(ctx, b), conn: c}
 }
@@ -112,6 +116,9 @@ func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 // CopyFrom copies rows into a table.
 func (c *Conn) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
 	c.call.pin()
+	if err := c.call.furtherCopy(ctx); err != nil {
+		return 0, err
+	}
 	defer c.note()
 	return c.call.conn.Conn().CopyFrom(ctx, table, columns, rowSrc)
 }

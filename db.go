@@ -28,8 +28,9 @@ type DB struct {
 	kinds   sqlkind.Cache
 	// writes counts the calls that may have written and have returned.
 	writes atomic.Uint64
-	queued atomic.Int64  // calls that wait for a primary
-	spill  chan struct{} // places for reads at the primary because replicas lag; nil sets no limit
+	groups map[string]uint64 // the nodes of each, as a bit mask
+	queued atomic.Int64      // calls that wait for a primary
+	spill  chan struct{}     // places for reads at the primary because replicas lag; nil sets no limit
 	closed chan struct{}
 	once   sync.Once // closes closed
 	stat   counters
@@ -75,7 +76,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{options: o, started: make(chan struct{}), closed: make(chan struct{})}
+	db := &DB{options: o, groups: groupsOf(o.Nodes), started: make(chan struct{}), closed: make(chan struct{})}
 	watched := make([]watch.Node, len(configs))
 	for i, c := range configs {
 		n, err := db.newNode(i, c)

@@ -70,6 +70,8 @@ const (
 	ReasonSplitBrain Reason = "split_brain" // two nodes do, and cannot be ordered
 	ReasonNodeDown   Reason = "node_down"   // the named node does not answer
 	ReasonNotFresh   Reason = "not_fresh"   // the named node lacks what the session must see
+
+	ReasonOutsideGroup Reason = "outside_group" // no replica of the group can serve the read, and FallbackNone holds
 )
 
 // Decision is where one attempt at a call went, and why.
@@ -80,6 +82,8 @@ type Decision struct {
 	Reason Reason `json:"reason"`
 	// Detail says what about the statement decided, when the statement did.
 	Detail string `json:"detail,omitempty"`
+	// Note is what [WithNote] said.
+	Note string `json:"note,omitempty"`
 	// Staleness bounds how old the node's data was when the call was sent.
 	// It is zero for a primary, and -1 when it is not known.
 	Staleness time.Duration `json:"staleness_ns"`
@@ -114,6 +118,9 @@ func (d Decision) String() string {
 	}
 	if d.Waited > 0 {
 		s += fmt.Sprintf(", waited %v", d.Waited.Round(10*time.Microsecond))
+	}
+	if d.Note != "" {
+		s += " (" + d.Note + ")"
 	}
 	return s
 }

@@ -19,6 +19,8 @@ var (
 	ErrNodeDown = errors.New("node is down")
 	// ErrUnknownNode: [OnNode] named a node that is not configured.
 	ErrUnknownNode = errors.New("unknown node")
+	// ErrUnknownGroup: [OnGroup] named a group that no node counts to.
+	ErrUnknownGroup = errors.New("unknown group")
 	// ErrOutcomeUnknown: a write was sent and no answer came back, so nobody
 	// knows whether it was done. It is never sent again. The error that wraps
 	// it is an [OutcomeUnknownError].

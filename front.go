@@ -80,10 +80,13 @@ func (c *frontCall) Bound() bool {
 	return c.leaves || c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
 }
 
-func (c *frontCall) Pin(sql string) {
+func (c *frontCall) Pin(ctx context.Context, sql string) error {
 	c.pinned = true
 	c.pin()
-	c.look(sql)
+	if sql == "" {
+		return nil
+	}
+	return c.further(ctx, sql)
 }
 
 func (c *frontCall) Spoil() { c.leaves = true }

@@ -20,6 +20,8 @@ type Hooks struct {
 	// OnPrimary is called when another node becomes the one that is written to.
 	// An empty name is none; splitBrain says that there are two.
 	OnPrimary func(before, after string, splitBrain bool)
+	// OnGuard is called when a [Guard] meets a write, with the caller's context.
+	OnGuard func(ctx context.Context, err *WriteGuardError)
 	// OnWriteLost is called when a failover is found to have lost what a session
 	// had written.
 	OnWriteLost func(err *WriteLostError)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -77,6 +78,17 @@ type Options struct {
 	// 1; zero means all of them.
 	ReadShare float64
 
+	// GroupFallback is where reads of [OnGroup] go when no replica of their group
+	// can serve them. Defaults to [FallbackReplicas].
+	GroupFallback Fallback
+	// Guard says what becomes of a write outside [AllowWrites]. Defaults to
+	// [GuardOff].
+	Guard Guard
+	// GuardReads has Guard also look at reads that the program sends to the
+	// primary: by [OnPrimary], [Strong], or a transaction or connection that may
+	// write. What goes there because replicas lag does not count.
+	GuardReads bool
+
 	// ProbeInterval is the time between two looks at a node. Defaults to
 	// [DefaultProbeInterval].
 	ProbeInterval time.Duration
@@ -100,6 +112,9 @@ type Node struct {
 	// DSN is a connection string for this server alone, as pgxpool.ParseConfig
 	// reads it. It must name a database.
 	DSN string
+	// Groups are the names under which [OnGroup] finds the node while it is a
+	// replica, such as "analytics".
+	Groups []string
 
 	_ struct{} // field names are required
 }
@@ -143,6 +158,12 @@ func (o Options) validate() error {
 		return errors.New("options: both Shadow and ReadShare are set: set one of them")
 	case !(o.ReadShare >= 0 && o.ReadShare <= 1):
 		return fmt.Errorf("options: ReadShare %v is not between 0 and 1", o.ReadShare)
+	case slices.ContainsFunc(o.Nodes, func(n Node) bool { return slices.Contains(n.Groups, "") }):
+		return errors.New("options: a group of a node has an empty name")
+	case o.GroupFallback > FallbackNone:
+		return fmt.Errorf("options: GroupFallback %d is none of the fallbacks", o.GroupFallback)
+	case o.Guard > GuardError:
+		return fmt.Errorf("options: Guard %d is none of the guards", o.Guard)
 	case o.ProbeInterval < 0:
 		return fmt.Errorf("options: ProbeInterval %v is negative", o.ProbeInterval)
 	case o.ProbeTimeout < 0:

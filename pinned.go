@@ -26,10 +26,11 @@ type pinned struct {
 	call *call
 }
 
-// statement notes a statement of the transaction.
-func (p *pinned) statement(sql string) {
+// statement notes a statement of the transaction. It returns an error if it must
+// not be sent.
+func (p *pinned) statement(ctx context.Context, sql string) error {
 	p.call.pin()
-	p.call.look(sql)
+	return p.call.further(ctx, sql)
 }
 
 // Begin implements [pgx.Tx]: a savepoint.
@@ -43,27 +44,33 @@ func (p *pinned) Begin(ctx context.Context) (pgx.Tx, error) {
 
 // Exec implements [pgx.Tx].
 func (p *pinned) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	p.statement(sql)
+	if err := p.statement(ctx, sql); err != nil {
+		return pgconn.CommandTag{}, err
+	}
 	return p.Tx.Exec(ctx, sql, args...)
 }
 
 // Query implements [pgx.Tx].
 func (p *pinned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	p.statement(sql)
+	if err := p.statement(ctx, sql); err != nil {
+		return &rows{over: true, err: err}, err
+	}
 	return p.Tx.Query(ctx, sql, args...)
 }
 
 // QueryRow implements [pgx.Tx].
 func (p *pinned) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	p.statement(sql)
+	if err := p.statement(ctx, sql); err != nil {
+		return (*row)(&rows{over: true, err: err})
+	}
 	return p.Tx.QueryRow(ctx, sql, args...)
 }
 
 // SendBatch implements [pgx.Tx].
 func (p *pinned) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	p.call.pin()
-	for _, q := range b.QueuedQueries {
-		p.call.look(q.SQL)
+	if err := p.call.furtherBatch(ctx, b); err != nil {
+		return pgx.FailedBatchResults(b, err)
 	}
 	return p.Tx.SendBatch(ctx, b)
 }
@@ -71,6 +78,9 @@ func (p *pinned) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 // CopyFrom implements [pgx.Tx].
 func (p *pinned) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rowSrc pgx.CopyFromSource) (int64, error) {
 	p.call.pin()
+	if err := p.call.furtherCopy(ctx); err != nil {
+		return 0, err
+	}
 	return p.Tx.CopyFrom(ctx, table, columns, rowSrc)
 }
 

@@ -20,6 +20,11 @@ func (c *call) place(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.group != "" && c.attempt == 0 {
+		if err := c.resolveGroup(c.group); err != nil {
+			return err
+		}
+	}
 	w := waiter{call: c}
 	defer w.stop()
 	for {
@@ -164,6 +169,12 @@ func (c *call) nowhere(v *topology.View, d route.Decision) error {
 		return fmt.Errorf("%w: stop one of them", ErrSplitBrain)
 	case route.NodeDown:
 		return fmt.Errorf("%w: node %q: %w", ErrNodeDown, v.Nodes[d.Node].Name, cmp.Or(c.lastErr, v.Nodes[d.Node].Err, errSilent))
+	case route.OutsideGroup:
+		err := fmt.Errorf("%w in group %q", ErrNoFreshReplica, c.group)
+		if c.lastErr != nil {
+			err = fmt.Errorf("%w: %w", err, c.lastErr)
+		}
+		return err
 	case route.NotFresh:
 		return fmt.Errorf("%w: node %q has not caught up within %v", ErrNoFreshReplica, v.Nodes[d.Node].Name, c.db.options.WaitBudget)
 	}

@@ -14,6 +14,10 @@ type scope struct {
 	target      route.Target
 	node        string
 	consistency Consistency
+	group       string
+	guarded     bool // guard is set
+	guard       Guard
+	note        string
 	shared      bool    // share is set
 	share       float64 // of reads that may go to replicas
 }
@@ -36,9 +40,9 @@ func withScope(ctx context.Context, change func(*scope)) context.Context {
 }
 
 // OnPrimary returns a context whose calls go to the primary. The innermost of
-// OnPrimary, [OnReplica] and [OnNode] holds.
+// OnPrimary, [OnReplica], [OnGroup] and [OnNode] holds.
 func OnPrimary(ctx context.Context) context.Context {
-	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToPrimary, "" })
+	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.ToPrimary, "", "" })
 }
 
 // OnReplica returns a context whose calls go to a replica: also a statement
@@ -47,7 +51,7 @@ func OnPrimary(ctx context.Context) context.Context {
 // must see still holds; when no replica has it in time, the primary serves the
 // read. A statement that surely writes goes to the primary.
 func OnReplica(ctx context.Context) context.Context {
-	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToReplica, "" })
+	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.ToReplica, "", "" })
 }
 
 // OnNode returns a context whose calls go to the node of this name and to no
@@ -55,13 +59,13 @@ func OnReplica(ctx context.Context) context.Context {
 // see, at most [Options.WaitBudget]; then it fails with [ErrNoFreshReplica].
 // With consistency [Eventual] it takes the node as it is.
 func OnNode(ctx context.Context, name string) context.Context {
-	return withScope(ctx, func(s *scope) { s.target, s.node = route.ToNode, name })
+	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.ToNode, name, "" })
 }
 
 // Anywhere returns a context in which the statement decides again, inside one
 // made by [OnPrimary], [OnReplica] or [OnNode].
 func Anywhere(ctx context.Context) context.Context {
-	return withScope(ctx, func(s *scope) { s.target, s.node = route.Auto, "" })
+	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.Auto, "", "" })
 }
 
 // WithConsistency returns a context whose reads see at least what c promises.
@@ -75,6 +79,12 @@ func WithConsistency(ctx context.Context, c Consistency) context.Context {
 // the primary with [ReasonShadow].
 func WithReadShare(ctx context.Context, share float64) context.Context {
 	return withScope(ctx, func(s *scope) { s.shared, s.share = true, share })
+}
+
+// WithNote returns a context whose decisions carry note: why the program sends
+// its calls where it does, such as the rule of a middleware.
+func WithNote(ctx context.Context, note string) context.Context {
+	return withScope(ctx, func(s *scope) { s.note = note })
 }
 
 // NewSession returns a context that begins a session: one unit of work, such

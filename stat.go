@@ -61,6 +61,13 @@ func nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
 	return s
 }
 
+// Writable reports whether there is a node that accepts writes, as last observed.
+// It asks nobody.
+func (db *DB) Writable() bool {
+	v := db.watch.View()
+	return v.Primary != topology.NoNode && !v.SplitBrain
+}
+
 // SystemID returns the system identifier of the cluster, or zero if the role
 // may not ask for it.
 func (db *DB) SystemID() uint64 { return db.watch.View().SystemID }
@@ -79,6 +86,8 @@ type Stat struct {
 	OutcomeUnknown int64
 	// WritesLost counts sessions that a failover took writes from.
 	WritesLost int64
+	// Guarded counts writes that a [Guard] has met.
+	Guarded int64
 	// TokensDropped counts tokens that asked for what the cluster never had.
 	TokensDropped int64
 }
@@ -100,6 +109,7 @@ func (db *DB) Stat() *Stat {
 		Retries:        db.stat.retries.Load(),
 		OutcomeUnknown: db.stat.unknown.Load(),
 		WritesLost:     db.stat.lost.Load(),
+		Guarded:        db.stat.guarded.Load(),
 		TokensDropped:  db.stat.futureTokens.Load(),
 	}
 	for r := range db.stat.decisions {
@@ -124,6 +134,7 @@ type counters struct {
 	retries      atomic.Int64
 	unknown      atomic.Int64
 	lost         atomic.Int64
+	guarded      atomic.Int64
 	futureTokens atomic.Int64
 }
 

@@ -42,6 +42,34 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 	}
 }
 
+// Settled reports whether every replica, as last observed, has what t stands for,
+// also those that may come back: whoever reads through db sees it without showing
+// t, so t need not be kept. It asks nobody.
+func (db *DB) Settled(t Token) bool {
+	v := db.watch.View()
+	switch {
+	case t.IsZero():
+		return true
+	case t.unplaced || t.systemID != v.SystemID:
+		return false
+	}
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		if i == v.Primary {
+			continue
+		}
+		if n.State != topology.Up || n.Role != topology.Replica {
+			return false
+		}
+		for _, p := range [2]topology.Position{t.need, t.prior} {
+			if !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // WaitFor waits until the named nodes, or without names all replicas that are
 // up, have what t stands for, as after a migration; the zero Token asks for
 // nothing. It returns when ctx ends,

@@ -95,7 +95,9 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 // use runs a further statement on a held connection.
 func (h *held) use(ctx context.Context, query string, do func(context.Context, physical) error) error {
-	h.call.Pin(query)
+	if err := h.call.Pin(ctx, query); err != nil {
+		return err
+	}
 	err := do(ctx, h.conn)
 	if !h.tx {
 		h.call.Note(err)

@@ -45,9 +45,10 @@ type Call interface {
 	// Bound reports whether the statement acts on the server session, or may: the
 	// next one must see it.
 	Bound() bool
-	// Pin notes a further statement on the connection, and Note its end. An empty
-	// statement is one that does nothing.
-	Pin(sql string)
+	// Pin notes a further statement on the connection, made with ctx, and Note its
+	// end. An empty statement is one that does nothing. An error says that it must
+	// not be sent.
+	Pin(ctx context.Context, sql string) error
 	Note(err error)
 	// Spoil says that the connection must be closed when it is given back.
 	Spoil()

@@ -18,7 +18,27 @@ func Decide(v *topology.View, r *Request, load Load, now time.Duration) Decision
 	case r.Level == Primary:
 		return primary(v, r, Strong)
 	}
+	if r.Group != 0 {
+		return grouped(v, r, load, now)
+	}
 	return read(v, r, load, now)
+}
+
+// grouped is read within a group, and what follows when that has no replica.
+func grouped(v *topology.View, r *Request, load Load, now time.Duration) Decision {
+	d := read(v, r, load, now)
+	if d.Action == Wait || d.Action == Go && d.Node != v.Primary {
+		return d
+	}
+	switch r.Fallback {
+	case Others:
+		all := *r
+		all.Group = 0
+		return read(v, &all, load, now)
+	case Nobody:
+		return Decision{Action: Fail, Reason: OutsideGroup, Node: topology.NoNode}
+	}
+	return d
 }
 
 // vouchable reports whether the caller's word makes a read of a statement that
@@ -94,7 +114,7 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 // usable reports whether node i is a replica that can be asked at all.
 func usable(v *topology.View, r *Request, i int) bool {
 	n := &v.Nodes[i]
-	return n.State == topology.Up && n.Role == topology.Replica && r.Tried&bit(i) == 0
+	return n.State == topology.Up && n.Role == topology.Replica && r.Tried&bit(i) == 0 && (r.Group == 0 || r.Group&bit(i) != 0)
 }
 
 const never = time.Duration(1<<63 - 1)

@@ -39,6 +39,9 @@ const (
 	SplitBrain // two nodes accept writes and cannot be ordered
 	NodeDown   // the named node does not answer
 	NotFresh   // the named node lacks what the session must see
+	// No replica of the group has what the session must see, and nobody else may
+	// serve the read.
+	OutsideGroup
 )
 
 var reasons = [...]string{
@@ -68,6 +71,7 @@ var reasons = [...]string{
 	SplitBrain:   "split_brain",
 	NodeDown:     "node_down",
 	NotFresh:     "not_fresh",
+	OutsideGroup: "outside_group",
 }
 
 // Reasons is how many there are.

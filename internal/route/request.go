@@ -30,12 +30,26 @@ const (
 	Primary                         // everything: reads at the primary
 )
 
+// Fallback says who serves a read that its group cannot.
+type Fallback uint8
+
+const (
+	Others     Fallback = iota // another replica, else the primary
+	ThePrimary                 // the primary
+	Nobody                     // it fails
+)
+
 // Request is one call, as far as routing cares.
 type Request struct {
 	// Write is why the call must be able to write; [ReasonNone] makes it a read.
 	Write  Reason
 	Target Target
 	Node   int // for ToNode
+
+	// Group are the nodes that may serve a read, as a bit mask; zero is all of
+	// them. Fallback is for when none of them can.
+	Group    uint64
+	Fallback Fallback
 
 	Level Level
 	// MaxStaleness bounds the age of a replica's data; zero sets no bound.

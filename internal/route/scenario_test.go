@@ -195,6 +195,18 @@ func (x *viewText) node(name string) (int, error) {
 	return i, nil
 }
 
+// set reads names with commas between them.
+func (x *viewText) set(names string) (set uint64, err error) {
+	for name := range strings.SplitSeq(names, ",") {
+		i, err := x.node(name)
+		if err != nil {
+			return 0, err
+		}
+		set |= bit(i)
+	}
+	return set, nil
+}
+
 func (x *viewText) add(words []string) (err error) {
 	switch words[0] {
 	case "split-brain":
@@ -268,6 +280,8 @@ var writes = map[string]Reason{
 	"unclassified": Unclassified, "transaction": Transaction, "refused": Refused,
 }
 
+var fallbacks = map[string]Fallback{"others": Others, "primary": ThePrimary, "nobody": Nobody}
+
 var levels = map[string]Level{
 	"eventual": Eventual, "bounded": Bounded, "read-your-writes": ReadYourWrites, "session": Session, "strong": Primary,
 }
@@ -308,12 +322,12 @@ func (x *viewText) request(words []string) (r Request, err error) {
 		case "waited":
 			r.HasWaited = true
 		case "tried":
-			for name := range strings.SplitSeq(value, ",") {
-				var i int
-				if i, err = x.node(name); err != nil {
-					break
-				}
-				r.Tried |= bit(i)
+			r.Tried, err = x.set(value)
+		case "group":
+			r.Group, err = x.set(value)
+		case "else":
+			if r.Fallback, ok = fallbacks[value]; !ok {
+				err = fmt.Errorf("no fallback is called %q", value)
 			}
 		default:
 			if r.Level, ok = levels[w]; !ok {
