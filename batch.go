@@ -35,10 +35,17 @@ type batchKind struct {
 }
 
 // classifyBatch looks at all statements. Hints of single statements do not count:
-// they all go to one node.
+// they all go to one node. A standby that refuses the first of them is no harm;
+// by the time it refuses a later one, results may have been handed out.
 func (db *DB) classifyBatch(b *pgx.Batch) (k batchKind) {
-	for _, q := range b.QueuedQueries {
+	for i, q := range b.QueuedQueries {
 		v := db.kinds.Classify(q.SQL)
+		if rewritten(q.Arguments) {
+			v.Kind, v.Reason, v.Calls = sqlkind.Unknown, "query rewriter", false
+		}
+		if i > 0 && v.Calls {
+			v.Kind, v.Reason = sqlkind.Unknown, "function call in a batch"
+		}
 		k.calls, k.leaves = k.calls || v.Calls, k.leaves || v.Leaves
 		if v.Kind == sqlkind.Read {
 			continue
@@ -91,9 +98,14 @@ func (b *batch) send() error {
 	return nil
 }
 
-// again ends an attempt that failed with err and makes another one if it may.
-func (b *batch) again(err error) bool {
-	if b.over || b.handed || b.tx != nil {
+// again ends an attempt whose statement at this index failed with err, and makes
+// another one if it may.
+func (b *batch) again(err error, at int) bool {
+	b.sql = ""
+	if q := b.source.QueuedQueries; at < len(q) && !rewritten(q[at].Arguments) {
+		b.sql = q[at].SQL // what a standby refused is learned
+	}
+	if b.over || b.handed || b.tx != nil || at > 0 {
 		return false
 	}
 	_ = b.results.Close() // the error is known
@@ -121,7 +133,7 @@ func (b *batch) Exec() (pgconn.CommandTag, error) {
 			b.next, b.handed = b.next+1, true
 			return tag, nil
 		}
-		if !b.again(err) && !b.over {
+		if !b.again(err, b.next) && !b.over {
 			return tag, err
 		}
 	}
@@ -137,7 +149,7 @@ func (b *batch) Query() (pgx.Rows, error) {
 			b.next++
 			return r, nil
 		}
-		if !b.again(err) && !b.over {
+		if !b.again(err, b.next) && !b.over {
 			return r.Rows, err
 		}
 	}
@@ -213,7 +225,7 @@ func (r *batchRows) Next() bool {
 			r.batch.handed = true
 			return false
 		}
-		if r.batch.next > 1 || !r.batch.again(err) {
+		if !r.batch.again(err, r.batch.next-1) {
 			return false
 		}
 		if r.Rows, err = r.batch.results.Query(); err != nil {

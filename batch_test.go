@@ -69,7 +69,7 @@ func TestBatchThatAReplicaRefuses(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		b := &pgx.Batch{}
 		called := 0
-		q := b.Queue("select write_message($1)", name)
+		q := b.Queue("select write_message($1) -- "+name, name) // a text is refused but once
 		if name == "callback" {
 			q.QueryRow(func(row pgx.Row) error {
 				called++
@@ -153,5 +153,57 @@ func TestBatchWhoseTransactionEndsBeforeIt(t *testing.T) {
 	_ = r.Close()
 	if _, err := db.Exec(t.Context(), "select 1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBatchWithAFunctionThatWrites has one behind a read, whose result is handed
+// out before a standby could refuse it.
+func TestBatchWithAFunctionThatWrites(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	ctx := pgtide.NewSession(t.Context())
+	b := &pgx.Batch{}
+	b.Queue("select 1").QueryRow(func(row pgx.Row) error { return row.Scan(new(int)) })
+	b.Queue("select write_message('behind a read')").QueryRow(func(row pgx.Row) error { return row.Scan(new(int64)) })
+	if err := db.SendBatch(ctx, b).Close(); err != nil {
+		t.Error(err)
+	}
+	if d := last(t, ctx); d.Role != pgtide.RolePrimary || d.Attempt != 1 {
+		t.Errorf("%v, want the primary at once", d)
+	}
+	if _, ok := pgtide.TokenFrom(ctx); !ok {
+		t.Error("the session has no token")
+	}
+
+	// In front, a standby is asked once.
+	for i, want := range []int{2, 1} {
+		b := &pgx.Batch{}
+		b.Queue("select write_message('in front')")
+		if err := db.SendBatch(ctx, b).Close(); err != nil {
+			t.Error(err)
+		}
+		if d := last(t, ctx); d.Role != pgtide.RolePrimary || d.Attempt > want {
+			t.Errorf("batch %d: %v, want the primary at attempt %d", i, d, want)
+		}
+	}
+}
+
+// TestRefusedAfterARow has a statement that a standby refuses too late to run it
+// elsewhere. It does so once.
+func TestRefusedAfterARow(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{})
+	run := func() (pgtide.Decision, error) {
+		ctx := pgtide.NewSession(t.Context())
+		rows, _ := db.Query(ctx, "select case when n > 1 then write_message('late') end from generate_series(1, 2) n")
+		_, err := pgx.CollectRows(rows, pgx.RowTo[*int64])
+		return last(t, ctx), err
+	}
+	var pg *pgconn.PgError
+	if d, err := run(); !errors.As(err, &pg) || pg.Code != "25006" {
+		t.Errorf("%v: error %v, want 25006 of a standby that has shown a row", d, err)
+	}
+	if d, err := run(); err != nil || d.Role != pgtide.RolePrimary {
+		t.Errorf("the second time: %v, %v, want the primary", d, err)
 	}
 }

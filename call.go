@@ -105,11 +105,18 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 	return c
 }
 
-// statement makes a call for one statement.
-func (db *DB) statement(ctx context.Context, sql string) call {
+// statement makes a call for one statement. rewritten says that another will be
+// sent: then nothing is known of it but the hint, and nothing learned from it.
+func (db *DB) statement(ctx context.Context, sql string, rewritten bool) call {
 	v := db.kinds.Classify(sql)
+	if rewritten {
+		v.Kind, v.Reason, v.Calls = sqlkind.Unknown, "query rewriter", false
+	}
 	c := db.newCall(ctx, writeReason(v.Kind))
-	c.sql, c.mayCall, c.leaves = sql, v.Calls, v.Leaves
+	c.mayCall, c.leaves = v.Calls, v.Leaves
+	if !rewritten {
+		c.sql = sql
+	}
 	if v.Kind != sqlkind.Read {
 		c.detail = v.Reason
 	}
@@ -141,6 +148,11 @@ func (c *call) follow(h sqlkind.Hint) {
 			c.req.Level = route.Bounded
 		}
 	}
+}
+
+// rewritten reports whether args have pgx send another statement than the text.
+func rewritten(args []any) bool {
+	return front.Rewritten(len(args), func(i int) any { return args[i] })
 }
 
 func writeReason(k sqlkind.Kind) route.Reason {
@@ -318,14 +330,14 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	if c.req.Target == route.ToNode && v.next != outcomeUnknown {
 		v.next = giveUp
 	}
+	if v.learn && c.sql != "" {
+		c.db.kinds.Learn(c.sql, sqlkind.Write, "refused by a standby")
+	}
 	switch v.next {
 	case outcomeUnknown:
 		c.db.stat.unknown.Add(1)
 		err = &OutcomeUnknownError{Node: c.node.name, Err: err}
 	case onPrimary:
-		if c.sql != "" {
-			c.db.kinds.Learn(c.sql, sqlkind.Write, "refused by a standby")
-		}
 		c.req.Write = route.Refused
 	case elsewhere:
 		c.req.Tried |= 1 << uint(c.node.index)

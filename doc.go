@@ -41,9 +41,9 @@
 //     [Options.WaitBudget]: there, after waiting.
 //  7. To the primary, within [Options.SpillLimit].
 //
-// A comment in front of a statement can say what a context says, for those who
-// cannot reach the context: /* pgtide: primary */, replica, node=b,
-// max_staleness=500ms, session.
+// A comment in front of a statement can say what a context says, for those
+// who cannot reach the context: /* pgtide: primary */, replica, node=b,
+// max_staleness=500ms, session. Other comments may stand before it.
 //
 // A replica that refuses a statement as a write has the last word: it is run
 // on the primary, and remembered. Each decision has a [Reason]; [Explain] and

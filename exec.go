@@ -13,7 +13,7 @@ import (
 // Exec runs a statement where it belongs and returns its command tag. See the
 // package comment for where that is, and for the errors of every call.
 func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	c := db.statement(ctx, sql)
+	c := db.statement(ctx, sql, rewritten(args))
 	defer c.abandon()
 	for {
 		if err := c.acquire(ctx); err != nil {

@@ -17,14 +17,14 @@ func init() {
 // frontPool makes calls for other fronts.
 type frontPool struct{ db *DB }
 
-func (p frontPool) Statement(ctx context.Context, sql string, take front.Take) front.Call {
-	c := p.db.statement(ctx, sql)
+func (p frontPool) Statement(ctx context.Context, sql string, rewritten bool, take front.Take) front.Call {
+	c := p.db.statement(ctx, sql, rewritten)
 	c.take = take
 	return &frontCall{call: c}
 }
 
 func (p frontPool) Describe(ctx context.Context, sql string, take front.Take) front.Call {
-	c := p.db.statement(ctx, sql)
+	c := p.db.statement(ctx, sql, false)
 	c.take, c.begin, c.leaves = take, true, false
 	return &frontCall{call: c}
 }
@@ -75,6 +75,8 @@ func (c *frontCall) Done(err error) (again bool, _ error) {
 	c.handed = c.handed || c.pinned
 	return c.done(err)
 }
+
+func (c *frontCall) Hand() { c.hand() }
 
 func (c *frontCall) Bound() bool {
 	return c.leaves || c.req.Write == route.SessionBound || c.req.Write == route.Unclassified

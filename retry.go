@@ -31,6 +31,7 @@ type verdict struct {
 	next    next
 	suspect bool // the node may have changed: look at it now
 	refused bool // the node did not want to write
+	learn   bool // the statement is no read after all, whatever becomes of the call
 }
 
 // The SQLSTATEs that matter here, from appendix A of the PostgreSQL manual.
@@ -63,7 +64,7 @@ func judge(ctxErr, err error, a attempt) verdict {
 	case a.handed && a.write && (a.broken || answered && down(pg.Code)):
 		return verdict{next: outcomeUnknown, suspect: true}
 	case a.handed:
-		return verdict{suspect: a.broken}
+		return verdict{suspect: a.broken, learn: a.replica && answered && pg.Code == codeReadOnlyTransaction}
 	case answered:
 		return answer(pg.Code, a)
 	case !a.broken:
@@ -102,12 +103,12 @@ func answer(code string, a attempt) verdict {
 			return verdict{next: elsewhere, suspect: true, refused: true}
 		}
 		if a.replica {
-			return verdict{next: onPrimary}
+			return verdict{next: onPrimary, learn: true}
 		}
 		return verdict{suspect: true}
 	case codeFeatureNotSupported, codeObjectNotInState:
 		if a.replica {
-			return verdict{next: onPrimary}
+			return verdict{next: onPrimary, learn: true}
 		}
 		return verdict{suspect: true}
 	case codeSerializationFailure, codeDeadlock, codeDatabaseDropped:

@@ -48,24 +48,24 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return result, c.held.use(ctx, query, do)
 	}
 	t := &taker{}
-	call := c.pool.Statement(ctx, query, t.take)
+	call := c.pool.Statement(ctx, query, rewritten(args), t.take)
 	if err := attempts(ctx, call, t, do, true); err != nil {
 		return nil, err
 	}
-	c.finish(call, t.last, nil)
-	return result, nil
+	return result, c.finish(call, t.last, nil)
 }
 
 // finish ends a statement on p. The handle keeps p if the next statement must
 // meet it: one acted on its session, or a text of several has left a
-// transaction open.
-func (c *Conn) finish(call front.Call, p physical, err error) {
+// transaction open. It returns what err is to the caller.
+func (c *Conn) finish(call front.Call, p physical, err error) error {
 	if err == nil && c.held == nil && (call.Bound() || p.Conn().PgConn().TxStatus() != 'I') {
 		call.Note(nil)
 		c.held = &held{call: call, conn: p}
-		return
+		return nil
 	}
-	_, _ = call.Done(err)
+	_, err = call.Done(err)
+	return clean(err)
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -79,18 +79,25 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		if err := h.use(ctx, query, do); err != nil {
 			return nil, err
 		}
-		return newRows(r, h.call.Note)
+		return newRows(r, h.note)
 	}
 	t := &taker{}
-	call := c.pool.Statement(ctx, query, t.take)
+	call := c.pool.Statement(ctx, query, rewritten(args), t.take)
 	if err := attempts(ctx, call, t, do, true); err != nil {
 		return nil, err
 	}
 	if call.Bound() {
 		c.held = &held{call: call, conn: t.last}
-		return newRows(r, call.Note)
+		return newRows(r, c.held.note)
 	}
-	return newRows(r, func(err error) { c.finish(call, t.last, err) })
+	call.Hand() // pgx/stdlib has read the first row
+	return newRows(r, func(err error) error { return c.finish(call, t.last, err) })
+}
+
+// note notes the end of a statement's rows. Its error is the caller's as it is.
+func (h *held) note(err error) error {
+	h.call.Note(err)
+	return err
 }
 
 // use runs a further statement on a held connection.

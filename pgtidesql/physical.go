@@ -77,6 +77,11 @@ func clean(err error) error {
 
 var errBroken = fmt.Errorf("pgtidesql: the connection is broken")
 
+// rewritten reports whether args have pgx send another statement than the text.
+func rewritten(args []driver.NamedValue) bool {
+	return front.Rewritten(len(args), func(i int) any { return args[i].Value })
+}
+
 // pgxOptions are o in pgx's words.
 func pgxOptions(o driver.TxOptions) (out pgx.TxOptions, err error) {
 	out.IsoLevel, err = isolation(o.Isolation)

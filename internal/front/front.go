@@ -21,8 +21,9 @@ type Take func(context.Context, *pgxpool.Pool) (Connection, error)
 
 // Pool makes the calls of one DB.
 type Pool interface {
-	// Statement is a call for one statement.
-	Statement(ctx context.Context, sql string, take Take) Call
+	// Statement is a call for one statement. rewritten is what Rewritten says of
+	// its arguments.
+	Statement(ctx context.Context, sql string, rewritten bool, take Take) Call
 	// Describe is a call that prepares a statement where it would run.
 	Describe(ctx context.Context, sql string, take Take) Call
 	// Transaction is a call that begins a transaction.
@@ -41,6 +42,10 @@ type Call interface {
 	// Done ends the attempt with its error and gives the connection back. again
 	// says to make another; else the error is the caller's.
 	Done(err error) (again bool, _ error)
+
+	// Hand notes that a part of the result is handed out: nothing is made again
+	// from now on.
+	Hand()
 
 	// Bound reports whether the statement acts on the server session, or may: the
 	// next one must see it.

@@ -20,8 +20,7 @@ const (
 	NamedNode
 )
 
-// Hint is what a text asks for in a comment that it begins with, white space
-// aside:
+// Hint is what a text asks for in a comment in front of its first statement:
 //
 //	/* pgtide: primary */                       the primary
 //	/* pgtide: replica, max_staleness=500ms */  a replica no staler than that
@@ -29,8 +28,9 @@ const (
 //	/* pgtide: session */                       bound to its server session
 //
 // Words are separated by commas or white space, and case matters only in a node's
-// name. A later comment is no hint, nor is any other kind, such as /*+ ... */ and
-// one that begins with two dashes. The zero value is no hint.
+// name. Other comments may stand before it, as generators and tracers put them
+// there ("-- name: GetUser :one"); they are no hints, nor is /*+ ... */, nor is
+// a second hint. The zero value is no hint.
 type Hint struct {
 	Target Target
 	// Node is the name given with NamedNode, otherwise empty.
@@ -63,19 +63,16 @@ func (h Hint) String() string {
 	return strings.Join(words, ", ")
 }
 
-// hintOf returns the hint that sql begins with. One that cannot be understood, as
-// a whole or in a part, asks for the primary, and fault says why.
+// hintOf returns the hint in front of sql's first statement. One that cannot be
+// understood, as a whole or in a part, asks for the primary, and fault says why.
 func hintOf(sql string) (h Hint, fault string) {
-	i := 0
-	for i < len(sql) && classes[sql[i]] == space {
-		i++
-	}
-	rest, ok := strings.CutPrefix(sql[i:], "/*")
-	if !ok {
-		return Hint{}, ""
-	}
-	if rest, ok = cutMark(rest); !ok {
-		return Hint{}, ""
+	rest, ok := "", false
+	for l := (lexer{src: sql}); !ok; {
+		comment, more := l.leading()
+		if !more {
+			return Hint{}, ""
+		}
+		rest, ok = cutMark(comment)
 	}
 	body, _, closed := strings.Cut(rest, "*/")
 	if !closed {
@@ -85,6 +82,29 @@ func hintOf(sql string) (h Hint, fault string) {
 		return Hint{Target: Primary}, fault
 	}
 	return h, ""
+}
+
+// leading passes what stands before the next block comment and that comment
+// itself, unless a statement begins first. It returns the text from within the
+// comment on.
+func (l *lexer) leading() (rest string, ok bool) {
+	for l.pos < len(l.src) {
+		switch {
+		case classes[l.src[l.pos]] == space:
+			l.pos++
+		case l.has(l.pos, "--"):
+			l.line()
+		case l.has(l.pos, "/*"):
+			rest = l.src[l.pos+len("/*"):]
+			if !l.comment() {
+				l.pos = len(l.src)
+			}
+			return rest, true
+		default:
+			return "", false
+		}
+	}
+	return "", false
 }
 
 // cutMark removes what makes a comment a hint, "pgtide:" in any case and spacing.

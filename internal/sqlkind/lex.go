@@ -135,12 +135,7 @@ func (l *lexer) skip() bool {
 		case classes[c] == space:
 			l.pos++
 		case c == '-' && l.has(l.pos, "--"):
-			// A carriage return ends such a comment too.
-			n := strings.IndexAny(l.src[l.pos:], "\r\n")
-			if n < 0 {
-				n = len(l.src) - l.pos
-			}
-			l.pos += n
+			l.line()
 		case c == '/' && l.has(l.pos, "/*"):
 			if !l.comment() {
 				l.fault = "unterminated comment"
@@ -151,6 +146,16 @@ func (l *lexer) skip() bool {
 		}
 	}
 	return true
+}
+
+// line passes a comment that begins with two dashes.
+func (l *lexer) line() {
+	// A carriage return ends such a comment too.
+	n := strings.IndexAny(l.src[l.pos:], "\r\n")
+	if n < 0 {
+		n = len(l.src) - l.pos
+	}
+	l.pos += n
 }
 
 // comment passes a block comment, which may hold others.
