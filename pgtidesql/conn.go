@@ -22,7 +22,7 @@ type Conn struct {
 // held is a physical connection kept for more than one operation.
 type held struct {
 	call front.Call
-	conn physical
+	conn *physical
 	tx   bool // by a transaction, which ends it
 }
 
@@ -40,25 +40,25 @@ var (
 
 // ExecContext implements [driver.ExecerContext].
 func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (result driver.Result, err error) {
-	do := func(ctx context.Context, p physical) error {
+	do := func(ctx context.Context, p *physical) error {
 		result, err = p.std.ExecContext(ctx, query, args)
 		return err
 	}
 	if c.held != nil {
 		return result, c.held.use(ctx, query, do)
 	}
-	t := &taker{}
-	call := c.pool.Statement(ctx, query, rewritten(args), t.take)
-	if err := attempts(ctx, call, t, do, true); err != nil {
+	p := &physical{}
+	call := c.pool.Statement(ctx, query, rewritten(args), p.take)
+	if err := attempts(ctx, call, p, do, true); err != nil {
 		return nil, err
 	}
-	return result, c.finish(call, t.last, nil)
+	return result, c.finish(call, p, nil)
 }
 
 // finish ends a statement on p. The handle keeps p if the next statement must
 // meet it: one acted on its session, or a text of several has left a
 // transaction open. It returns what err is to the caller.
-func (c *Conn) finish(call front.Call, p physical, err error) error {
+func (c *Conn) finish(call front.Call, p *physical, err error) error {
 	if err == nil && c.held == nil && (call.Bound() || p.Conn().PgConn().TxStatus() != 'I') {
 		call.Note(nil)
 		c.held = &held{call: call, conn: p}
@@ -71,7 +71,7 @@ func (c *Conn) finish(call front.Call, p physical, err error) error {
 // QueryContext implements [driver.QueryerContext].
 func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	var r driver.Rows
-	do := func(ctx context.Context, p physical) (err error) {
+	do := func(ctx context.Context, p *physical) (err error) {
 		r, err = p.std.QueryContext(ctx, query, args)
 		return err
 	}
@@ -81,17 +81,17 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		}
 		return newRows(r, h.note)
 	}
-	t := &taker{}
-	call := c.pool.Statement(ctx, query, rewritten(args), t.take)
-	if err := attempts(ctx, call, t, do, true); err != nil {
+	p := &physical{}
+	call := c.pool.Statement(ctx, query, rewritten(args), p.take)
+	if err := attempts(ctx, call, p, do, true); err != nil {
 		return nil, err
 	}
 	if call.Bound() {
-		c.held = &held{call: call, conn: t.last}
+		c.held = &held{call: call, conn: p}
 		return newRows(r, c.held.note)
 	}
 	call.Hand() // pgx/stdlib has read the first row
-	return newRows(r, func(err error) error { return c.finish(call, t.last, err) })
+	return newRows(r, func(err error) error { return c.finish(call, p, err) })
 }
 
 // note notes the end of a statement's rows. Its error is the caller's as it is.
@@ -101,7 +101,7 @@ func (h *held) note(err error) error {
 }
 
 // use runs a further statement on a held connection.
-func (h *held) use(ctx context.Context, query string, do func(context.Context, physical) error) error {
+func (h *held) use(ctx context.Context, query string, do func(context.Context, *physical) error) error {
 	if err := h.call.Pin(ctx, query); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (h *held) use(ctx context.Context, query string, do func(context.Context, p
 // statement and tells its parameters, and keeps nothing.
 func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	s := &stmt{conn: c, query: query}
-	do := func(ctx context.Context, p physical) error {
+	do := func(ctx context.Context, p *physical) error {
 		d, err := p.Conn().Prepare(ctx, "", query)
 		if err == nil {
 			s.inputs = len(d.ParamOIDs)
@@ -126,8 +126,8 @@ func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 	if c.held != nil {
 		return s, c.held.use(ctx, "", do)
 	}
-	t := &taker{}
-	return s, attempts(ctx, c.pool.Describe(ctx, query, t.take), t, do, false)
+	p := &physical{}
+	return s, attempts(ctx, c.pool.Describe(ctx, query, p.take), p, do, false)
 }
 
 // Prepare implements [driver.Conn].
@@ -142,7 +142,7 @@ func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		return nil, err
 	}
 	var begun driver.Tx
-	do := func(ctx context.Context, p physical) (err error) {
+	do := func(ctx context.Context, p *physical) (err error) {
 		begun, err = p.std.BeginTx(ctx, o)
 		return err
 	}
@@ -155,12 +155,12 @@ func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		}
 		return &heldTx{Tx: begun, held: h}, nil
 	}
-	t := &taker{}
-	call := c.pool.Transaction(ctx, options, t.take)
-	if err := attempts(ctx, call, t, do, true); err != nil {
+	p := &physical{}
+	call := c.pool.Transaction(ctx, options, p.take)
+	if err := attempts(ctx, call, p, do, true); err != nil {
 		return nil, err
 	}
-	c.held = &held{call: call, conn: t.last, tx: true}
+	c.held = &held{call: call, conn: p, tx: true}
 	return &tx{Tx: begun, conn: c, ctx: ctx}, nil
 }
 
@@ -172,12 +172,12 @@ func (c *Conn) Begin() (driver.Tx, error) {
 // Ping implements [driver.Pinger]: it asks the primary, or the node that ctx
 // names.
 func (c *Conn) Ping(ctx context.Context) error {
-	do := func(ctx context.Context, p physical) error { return p.std.Ping(ctx) }
+	do := func(ctx context.Context, p *physical) error { return p.std.Ping(ctx) }
 	if c.held != nil {
 		return c.held.use(ctx, "", do)
 	}
-	t := &taker{}
-	return attempts(ctx, c.pool.Hold(ctx, t.take), t, do, false)
+	p := &physical{}
+	return attempts(ctx, c.pool.Hold(ctx, p.take), p, do, false)
 }
 
 // Physical calls f with a pgx connection to the primary, or to the node that
@@ -188,18 +188,18 @@ func (c *Conn) Ping(ctx context.Context) error {
 //		return c.(*pgtidesql.Conn).Physical(ctx, func(p *pgx.Conn) error { ... })
 //	})
 func (c *Conn) Physical(ctx context.Context, f func(*pgx.Conn) error) error {
-	do := func(_ context.Context, p physical) error { return f(p.Conn()) }
+	do := func(_ context.Context, p *physical) error { return f(p.Conn()) }
 	if c.held != nil {
 		c.held.call.Spoil()
 		return c.held.use(ctx, "", do)
 	}
-	t := &taker{}
-	call := c.pool.Hold(ctx, t.take)
-	if err := attempts(ctx, call, t, func(context.Context, physical) error { return nil }, true); err != nil {
+	p := &physical{}
+	call := c.pool.Hold(ctx, p.take)
+	if err := attempts(ctx, call, p, func(context.Context, *physical) error { return nil }, true); err != nil {
 		return err
 	}
 	call.Spoil()
-	c.held = &held{call: call, conn: t.last}
+	c.held = &held{call: call, conn: p}
 	return c.held.use(ctx, "", do)
 }
 

@@ -12,35 +12,61 @@ import (
 	"github.com/pgtide/pgtide/internal/front"
 )
 
-// physical is a connection of a node's pool as pgx/stdlib sees it.
-type physical struct{ std *stdlib.Conn }
+// physical takes one connection of a node's pool after the other, and is the
+// last of them as pgx/stdlib sees it.
+type physical struct {
+	std    *stdlib.Conn
+	pooled *pgxpool.Conn // nil when std itself gives the connection back
+}
 
 // Conn implements [front.Connection].
-func (p physical) Conn() *pgx.Conn { return p.std.Conn() }
+func (p *physical) Conn() *pgx.Conn { return p.std.Conn() }
 
 // Release implements [front.Connection].
-func (p physical) Release() { _ = p.std.Close() }
+func (p *physical) Release() {
+	if p.pooled == nil {
+		_ = p.std.Close()
+		return
+	}
+	p.pooled.Release()
+}
 
-// taker takes one physical connection after the other, and remembers the last.
-type taker struct{ last physical }
+// customData is where a driver's connection keeps its *stdlib.Conn.
+const customData = "pgtidesql"
 
-func (t *taker) take(ctx context.Context, pool *pgxpool.Pool) (front.Connection, error) {
+// take implements [front.Take].
+//
+// To make a *stdlib.Conn and to close it costs more than all the rest of a call,
+// and it keeps nothing of its own: there is one for the life of a connection.
+// stdlib makes it with a connection out of the pool, and closing it gives that
+// back, no more.
+func (p *physical) take(ctx context.Context, pool *pgxpool.Pool) (front.Connection, error) {
+	pooled, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if std, ok := pooled.Conn().PgConn().CustomData()[customData].(*stdlib.Conn); ok {
+		p.std, p.pooled = std, pooled
+		return p, nil
+	}
+	pooled.Release() // stdlib takes its own
 	c, err := stdlib.GetPoolConnector(pool).Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, ok := c.(*stdlib.Conn)
+	std, ok := c.(*stdlib.Conn)
 	if !ok {
 		_ = c.Close()
 		return nil, fmt.Errorf("pgtidesql: pgx/stdlib gave a %T", c)
 	}
-	t.last = physical{conn}
-	return t.last, nil
+	std.Conn().PgConn().CustomData()[customData] = std
+	p.std, p.pooled = std, nil
+	return p, nil
 }
 
 // attempts makes a call: do uses the connection of each attempt. On success
 // keep decides whether the connection is held instead of being given back.
-func attempts(ctx context.Context, call front.Call, t *taker, do func(context.Context, physical) error, keep bool) error {
+func attempts(ctx context.Context, call front.Call, p *physical, do func(context.Context, *physical) error, keep bool) error {
 	for {
 		attempt, err := call.Acquire(ctx)
 		if err != nil {
@@ -53,7 +79,7 @@ func attempts(ctx context.Context, call front.Call, t *taker, do func(context.Co
 					_, _ = call.Done(context.Canceled)
 				}
 			}()
-			err = do(attempt, t.last)
+			err = do(attempt, p)
 			done = true
 		}()
 		if err == nil && keep {

@@ -15,6 +15,7 @@ import (
 // Check reports whether conn, which must be idle, may be written to. It is
 // false when the peer has closed it, or has sent the error with which a
 // PostgreSQL server ends a connection. Where the system cannot tell, it is true.
+// It never waits, not even for another reader of conn.
 func Check(conn net.Conn) bool {
 	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		return closedOnly(t.NetConn()) // TLS: what was sent cannot be read here
@@ -37,7 +38,10 @@ func check(conn net.Conn, well func(first byte) bool) bool {
 		return true
 	}
 	open := true
-	err = raw.Read(func(fd uintptr) bool {
+	// Not raw.Read: it would wait its turn behind a Read that is under way. After a
+	// slow write pgx may leave one behind on an idle connection, which nothing ends
+	// but the next answer of the server.
+	err = raw.Control(func(fd uintptr) {
 		first, n, err := peek(fd)
 		switch {
 		case err != nil:
@@ -47,7 +51,6 @@ func check(conn net.Conn, well func(first byte) bool) bool {
 		default:
 			open = well(first)
 		}
-		return true // never wait for more
 	})
 	return open && err == nil
 }

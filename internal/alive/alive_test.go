@@ -89,6 +89,37 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// The driver may have left a Read behind: Check must neither wait for it nor
+// disturb it.
+func TestCheckWhileRead(t *testing.T) {
+	client, server := pair(t)
+	raw, err := client.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, began := make(chan struct{}), false
+	go raw.Read(func(uintptr) bool { // ends when client is closed
+		if !began {
+			began = true
+			close(reading)
+		}
+		return false
+	})
+	<-reading
+	answer := make(chan bool, 1)
+	go func() { answer <- Check(client) }()
+	select {
+	case open := <-answer:
+		if !open {
+			t.Error("an idle connection is called closed")
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Check waits for a Read that is under way")
+	}
+	server.Close()
+	becomes(t, "the server closed during a Read", client, false)
+}
+
 func BenchmarkCheck(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
