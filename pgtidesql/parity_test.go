@@ -220,7 +220,8 @@ var doings = map[string]func(ctx context.Context, db *sql.DB) (string, error){
 			return "", err
 		}
 		cancel()
-		return fmt.Sprint(errors.Is(tx.Commit(), context.Canceled)), db.PingContext(ctx)
+		err = tx.Commit() // database/sql may have rolled it back by then
+		return fmt.Sprint(errors.Is(err, context.Canceled) || errors.Is(err, sql.ErrTxDone)), db.PingContext(ctx)
 	},
 	"a connection": func(ctx context.Context, db *sql.DB) (string, error) {
 		conn, err := db.Conn(ctx)
