@@ -58,7 +58,7 @@ func TestDemoOnce(t *testing.T) {
 		}
 	}
 	want := "transaction_replicas transaction_itself commit_naive commit_pgtide slow_replica " +
-		"http_naive http_pgtide http_replicas http_errors failover_write failover_honest"
+		"http_naive http_pgtide http_replicas http_redirect http_errors failover_write failover_honest"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("got steps %s, want %s", got, want)
 	}
@@ -91,6 +91,10 @@ func TestDemoServes(t *testing.T) {
 	id := strings.Split(created, `"`)[3]
 	if got := ask(ctx, t, browser, http.StatusOK, "GET", url+"/"+id, ""); !strings.Contains(got, "after the story") {
 		t.Errorf("GET: got %s, want the message", got)
+	}
+	page := strings.TrimSuffix(url, "/api/v1/message") + "/"
+	if got := ask(ctx, t, browser, http.StatusOK, "GET", page, ""); !strings.Contains(got, "<li>after the story</li>") || !strings.Contains(got, "Through a naive router") {
+		t.Errorf("the page: got %s, want the message and both routers", got)
 	}
 	if !strings.Contains(d.told.String(), "node1 has rejoined as a replica\n") {
 		t.Errorf("got no word of node1 having rejoined in:\n%s", &d.told)

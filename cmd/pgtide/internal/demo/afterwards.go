@@ -39,10 +39,22 @@ func (d *Demo) rejoin(ctx context.Context) error {
 	return d.slow.SetApplyDelay(ctx, d.options.Delay)
 }
 
+// renewNaive tells the naive router what it cannot find out: who is the primary
+// now.
+func (d *Demo) renewNaive(ctx context.Context) error {
+	renewed, err := newNaiveRouter(ctx, d.cluster)
+	if err != nil {
+		return err
+	}
+	d.naive.Swap(renewed).close()
+	return nil
+}
+
 // invite tells what to do with the running service.
 func (d *Demo) invite() {
 	url := d.api.url + service.Path
-	d.story.title(`The service goes on at %[1]s; %[2]s is still %[3]s late. Try, in another terminal:
+	d.story.title(`The service goes on; %[2]s is still %[3]s late. In a browser: %[4]s
+In another terminal:
 
   curl -i -c jar -b jar -d '{"text":"hi"}' %[1]s
   curl -i -c jar -b jar '%[1]s?limit=3'
@@ -52,5 +64,5 @@ func (d *Demo) invite() {
 
 The second one always shows the message, the third one, without the cookie, when
 the replica that serves it has it. The header X-Served-By names the node.
-Ctrl-C ends it and removes everything.`, url, d.slow.Name(), seconds(d.options.Delay))
+Ctrl-C ends it and removes everything.`, url, d.slow.Name(), seconds(d.options.Delay), d.api.url)
 }

@@ -46,7 +46,7 @@ func (d *Demo) tellClients(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	naive := serve(l, showServed(service.New(d.naive)))
+	naive := serve(l, showServed(service.New(d.naive.Load())))
 	before, err := d.drive(ctx, naive.url)
 	naive.stop()
 	if err != nil {
@@ -70,6 +70,9 @@ func (d *Demo) tellClients(ctx context.Context) error {
 	d.story.expect("http_replicas", "replicas serve most of pgtide's reads",
 		2*r.Pgtide.ReplicaReads > after.reads, "%d of %d (%s): %s",
 		r.Pgtide.ReplicaReads, after.reads, percent(r.Pgtide.ReplicaReads, after.reads), after.places())
+	if err := d.tellBrowser(ctx); err != nil {
+		return err
+	}
 	d.story.expect("http_errors", "every request is answered as it should be",
 		len(before.errs)+len(after.errs) == 0, "%s", complain(append(before.errs, after.errs...)))
 	return nil

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgtide/pgtide"
@@ -93,7 +95,7 @@ type Demo struct {
 	fast    *lab.Node // the replica that keeps up
 	slow    *lab.Node // the replica that is Options.Delay late
 	db      *pgtide.DB
-	naive   *naiveRouter
+	naive   atomic.Pointer[naiveRouter]
 	api     *server
 	older   []string // ids of rows that are older than the story
 }
@@ -146,9 +148,11 @@ func (d *Demo) start(ctx context.Context) error {
 	if d.db, err = d.open(ctx); err != nil {
 		return fmt.Errorf("open pgtide: %w", err)
 	}
-	if d.naive, err = newNaiveRouter(ctx, d.cluster); err != nil {
+	naive, err := newNaiveRouter(ctx, d.cluster)
+	if err != nil {
 		return err
 	}
+	d.naive.Store(naive)
 	began = time.Now()
 	if err := service.Migrate(ctx, d.db); err != nil {
 		return err
@@ -158,7 +162,10 @@ func (d *Demo) start(ctx context.Context) error {
 		return err
 	}
 
-	d.api = serve(listener, pgtidehttp.New(d.db, pgtidehttp.Options{Keys: newKeys(), Insecure: true}).Wrap(showServed(service.New(d.db))))
+	mux := http.NewServeMux()
+	mux.Handle("/{$}", &board{pgtide: d.db, naive: func() service.Store { return d.naive.Load() }})
+	mux.Handle("/", service.New(d.db))
+	d.api = serve(listener, pgtidehttp.New(d.db, pgtidehttp.Options{Keys: newKeys(), Insecure: true}).Wrap(showServed(mux)))
 	d.story.say("the service listens on %s", d.api.url)
 	_, wanted, _ := net.SplitHostPort(d.options.Listen)
 	if _, got, _ := net.SplitHostPort(d.api.addr); got != wanted && wanted != "0" {
@@ -219,6 +226,9 @@ func (d *Demo) Serve(ctx context.Context) error {
 	if err := d.rejoin(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
+	if err := d.renewNaive(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
 	if ctx.Err() == nil {
 		d.invite()
 	}
@@ -238,8 +248,8 @@ func (d *Demo) Close() error {
 	if d.api != nil {
 		d.api.stop()
 	}
-	if d.naive != nil {
-		d.naive.close()
+	if naive := d.naive.Load(); naive != nil {
+		naive.close()
 	}
 	if d.db != nil {
 		d.db.Close()

@@ -30,8 +30,8 @@ func find(ctx context.Context, store service.Store, id string) (found bool, by p
 // each of them.
 func (d *Demo) findNaively(ctx context.Context, id string) (misses int, told string, err error) {
 	var answers []string
-	for range d.naive.replicas {
-		found, by, err := find(ctx, d.naive, id)
+	for range d.naive.Load().replicas {
+		found, by, err := find(ctx, d.naive.Load(), id)
 		if err != nil {
 			return 0, "", fmt.Errorf("read from %s: %w", by.Node, err)
 		}
@@ -62,7 +62,7 @@ func (d *Demo) tellTransaction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.story.expect("transaction_replicas", "the replicas do not have it yet", misses == len(d.naive.replicas), "%s", told)
+	d.story.expect("transaction_replicas", "the replicas do not have it yet", misses == len(d.naive.Load().replicas), "%s", told)
 	var text string
 	err = tx.QueryRow(ctx, selectText, id).Scan(&text)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -85,7 +85,7 @@ func (d *Demo) tellTransaction(ctx context.Context) error {
 	}
 	asked := time.Since(committed)
 	d.story.expect("commit_naive", "a naive router, which reads from the replicas in turn, misses it",
-		misses > 0, "%s: %d of %d reads missed the row, within %s of the commit", told, misses, len(d.naive.replicas), millis(asked))
+		misses > 0, "%s: %d of %d reads missed the row, within %s of the commit", told, misses, len(d.naive.Load().replicas), millis(asked))
 
 	found, by, err := find(ctx, d.db, id)
 	if err != nil {
