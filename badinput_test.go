@@ -54,15 +54,7 @@ func TestBadTextsGetPgxsErrors(t *testing.T) {
 		mine.Close()
 		same(t, "Query of "+name, mine.Err(), rows.Err())
 	}
-	// A pool closes broken connections in the background.
-	until(t, "all connections to be given back", func() bool {
-		for _, n := range db.Stat().Nodes {
-			if n.InFlight != 0 || n.Pool.AcquiredConns() != 0 {
-				return false
-			}
-		}
-		return true
-	})
+	released(t, db)
 }
 
 func same(t *testing.T, what string, got, want error) {

@@ -23,6 +23,17 @@ func (db *DB) Acquire(ctx context.Context) (*Conn, error) {
 	return &Conn{call: &c}, nil
 }
 
+// AcquireFunc calls f with a connection that [DB.Acquire] takes, and gives it
+// back when f returns. Its error is that of f, or of Acquire.
+func (db *DB) AcquireFunc(ctx context.Context, f func(*Conn) error) error {
+	c, err := db.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	return f(c)
+}
+
 // Conn is a connection to one node, out of its pool. Like a [pgxpool.Conn] it
 // is for one goroutine at a time.
 //
@@ -61,6 +72,22 @@ func (c *Conn) Release() {
 	c.note()
 	c.call.giveBack()
 	c.call.result(nil, false)
+}
+
+// Hijack takes the connection out of its pool for good, as for listening: the
+// caller has to close it, and c is released. What is written on it from then on
+// counts for nobody's reads. It is nil when c was released before.
+func (c *Conn) Hijack() *pgx.Conn {
+	pooled := c.Pool()
+	if pooled == nil {
+		return nil
+	}
+	c.note()
+	conn := pooled.Hijack()
+	c.call.conn = nil
+	c.call.leave()
+	c.call.result(nil, false)
+	return conn
 }
 
 // note keeps what a call on c means for later reads.

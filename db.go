@@ -305,6 +305,17 @@ func (db *DB) Close() {
 	})
 }
 
+// Reset closes all connections of all nodes: idle ones at once, others when they
+// are given back. db makes new ones as it needs them.
+func (db *DB) Reset() {
+	for _, n := range db.nodes {
+		n.pool.Reset()
+	}
+	if pool := db.primaryPool.Load(); pool != nil {
+		pool.Reset()
+	}
+}
+
 func (db *DB) isClosed() bool {
 	select {
 	case <-db.closed:
