@@ -4,6 +4,9 @@ GO ?= go
 FUZZTIME ?= 10s
 TESTFLAGS ?=
 
+# The released modules beside the root's.
+RELEASED = ./cmd/pgtide/... ./pgtideconnect/... ./pgtidegrpc/... ./pgtideredis/... ./pgtideriver/...
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test race lint bench fuzz tidy postgres clean
 
@@ -17,11 +20,13 @@ demo: ## start a real replicating cluster and show what pgtide does on it
 test: ## run the tests of all modules, on real PostgreSQL servers
 	@scripts/postgres.sh
 	@scripts/ps.sh
+	@scripts/redis.sh
 	@$(GO) test $(TESTFLAGS) work
 
 race: ## the same under the race detector (needs a C compiler)
 	@scripts/postgres.sh
 	@scripts/ps.sh
+	@scripts/redis.sh
 	@$(GO) test -race $(TESTFLAGS) work
 
 lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, architecture
@@ -29,8 +34,8 @@ lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, ar
 	GOWORK=off $(GO) build ./...
 	$(GO) vet work
 	@for os in linux darwin windows; do \
-		echo "GOOS=$$os $(GO) vet ./... ./cmd/pgtide/..."; \
-		GOOS=$$os $(GO) vet ./... ./cmd/pgtide/... || exit 1; \
+		echo "GOOS=$$os $(GO) vet ./... $(RELEASED)"; \
+		GOOS=$$os $(GO) vet ./... $(RELEASED) || exit 1; \
 	done
 	@echo staticcheck work
 	@$$(GOWORK=off $(GO) -C tools tool -n staticcheck) work

@@ -54,7 +54,11 @@ type archAllowance struct {
 var archAllowances = []archAllowance{
 	{"./internal/sqlkind/...", nil, "reading a statement's text needs no server, driver or option"},
 	{"./pgtidesql/...", []string{".", "./internal/front", pgxPath + "/..."}, "the driver reaches servers through pgx and the pool's own calls, nothing else"},
-	{"./pgtidehttp/...", []string{"."}, "the middleware fits any router and uses the library as everybody else does"},
+	{"./pgtidehttp/...", []string{".", pgxPath}, "the middleware fits any router and uses the library as everybody else does; a request's transaction is a pgx.Tx"},
+	{"./pgtideredis/...", []string{".", "github.com/redis/go-redis/v9"}, "an adapter joins the library to one other, and uses both as everybody else does"},
+	{"./pgtidegrpc/...", []string{".", "google.golang.org/grpc/..."}, "an adapter joins the library to one other, and uses both as everybody else does"},
+	{"./pgtideconnect/...", []string{".", "connectrpc.com/connect"}, "an adapter joins the library to one other, and uses both as everybody else does"},
+	{"./pgtideriver/...", []string{".", "github.com/riverqueue/river/..."}, "an adapter joins the library to one other, and uses both as everybody else does"},
 }
 
 // purePackages take the time as an argument and start nothing, so that each of

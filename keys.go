@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 	"time"
 )
 
@@ -16,7 +18,7 @@ const MinKeySize = 16
 // Keys sign tokens that leave the application, so that nobody outside can make
 // one up and drive every read to the primary. Keys are safe for concurrent use.
 // Keys not made by [NewKeys] sign nothing and accept nothing.
-type Keys struct{ keys [][]byte }
+type Keys struct{ keys []*signer }
 
 // NewKeys returns Keys that sign with the first key and accept all of them.
 // To rotate, put the new key in front and drop the old one when its tokens have
@@ -30,7 +32,7 @@ func NewKeys(keys ...[]byte) (*Keys, error) {
 		if len(key) < MinKeySize {
 			return nil, fmt.Errorf("token key %d has %d bytes: at least %d random bytes are needed", i+1, len(key), MinKeySize)
 		}
-		k.keys = append(k.keys, append([]byte(nil), key...))
+		k.keys = append(k.keys, &signer{key: append([]byte(nil), key...)})
 	}
 	return k, nil
 }
@@ -39,7 +41,11 @@ const (
 	issuedSize = 4 // seconds since 1970, unsigned: good until 2106
 	macSize    = 16
 	signedMax  = tokenMaxSize + issuedSize + macSize
+	// signedTextMax is the length of signedMax bytes as text.
+	signedTextMax = (signedMax*8 + 5) / 6
 )
+
+var strictText = base64.RawURLEncoding.Strict()
 
 // Sign returns t as URL-safe text of at most 78 characters, issued at now.
 // The zero Token is the empty text.
@@ -47,10 +53,12 @@ func (k *Keys) Sign(t Token, now time.Time) string {
 	if t.IsZero() || len(k.keys) == 0 {
 		return ""
 	}
-	b := t.appendBinary(make([]byte, 0, signedMax))
+	s := k.keys[0].scratch()
+	defer k.keys[0].done(s)
+	b := t.appendBinary(s.body[:0])
 	b = binary.BigEndian.AppendUint32(b, uint32(now.Unix()))
-	b = append(b, mac(k.keys[0], b)...)
-	return base64.RawURLEncoding.EncodeToString(b)
+	b = append(b, s.mac(b)...)
+	return string(base64.RawURLEncoding.AppendEncode(s.text[:0], b))
 }
 
 // Verify reads what [Keys.Sign] wrote at most maxAge before now; a maxAge of
@@ -60,16 +68,21 @@ func (k *Keys) Verify(text string, now time.Time, maxAge time.Duration) (Token, 
 	if text == "" {
 		return Token{}, nil
 	}
-	if len(text) > base64.RawURLEncoding.EncodedLen(signedMax) {
+	if len(text) > signedTextMax {
 		return Token{}, fmt.Errorf("%w: %d characters are too many", ErrBadToken, len(text))
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < tokenSize+issuedSize+macSize {
+	if len(k.keys) == 0 {
+		return Token{}, errForged
+	}
+	s := k.keys[0].scratch()
+	defer k.keys[0].done(s)
+	n, err := strictText.Decode(s.body[:], append(s.text[:0], text...))
+	if err != nil || n < tokenSize+issuedSize+macSize {
 		return Token{}, fmt.Errorf("%w: not a signed token", ErrBadToken)
 	}
-	body, sum := b[:len(b)-macSize], b[len(b)-macSize:]
+	body, sum := s.body[:n-macSize], s.body[n-macSize:n]
 	if !k.signed(body, sum) {
-		return Token{}, fmt.Errorf("%w: the signature does not match", ErrBadToken)
+		return Token{}, errForged
 	}
 	payload, issued := body[:len(body)-issuedSize], binary.BigEndian.Uint32(body[len(body)-issuedSize:])
 	// The time of issue has no fractions: neither has the age.
@@ -79,18 +92,50 @@ func (k *Keys) Verify(text string, now time.Time, maxAge time.Duration) (Token, 
 	return parseToken(payload)
 }
 
+var errForged = fmt.Errorf("%w: the signature does not match", ErrBadToken)
+
 func (k *Keys) signed(body, sum []byte) bool {
 	for _, key := range k.keys {
-		if hmac.Equal(mac(key, body), sum) {
+		s := key.scratch()
+		ok := hmac.Equal(s.mac(body), sum)
+		key.done(s)
+		if ok {
 			return true
 		}
 	}
 	return false
 }
 
-func mac(key, body []byte) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte("pgtide token\x00"))
-	h.Write(body)
-	return h.Sum(nil)[:macSize]
+// signer makes the signatures of one key. The hash under it costs more to make
+// than to use, so those that are done with are kept.
+type signer struct {
+	key  []byte
+	free sync.Pool // of *scratch
+}
+
+// scratch is what signing and verifying need for a moment.
+type scratch struct {
+	hash hash.Hash
+	sum  [sha256.Size]byte
+	text [signedTextMax]byte
+	body [signedMax]byte
+}
+
+func (s *signer) scratch() *scratch {
+	if free, ok := s.free.Get().(*scratch); ok {
+		return free
+	}
+	return &scratch{hash: hmac.New(sha256.New, s.key)}
+}
+
+func (s *signer) done(b *scratch) { s.free.Put(b) }
+
+var macPrefix = []byte("pgtide token\x00")
+
+// mac is good until s is done with.
+func (s *scratch) mac(body []byte) []byte {
+	s.hash.Reset()
+	s.hash.Write(macPrefix)
+	s.hash.Write(body)
+	return s.hash.Sum(s.sum[:0])[:macSize]
 }

@@ -1,7 +1,6 @@
 package pgtide
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +20,7 @@ type session struct {
 
 	mu     sync.Mutex // guards the fields below; taken before a state's
 	states []*state
-	given  []Token // tokens that no DB has adopted yet
+	given  []Token // tokens that no DB has adopted yet, one a cluster
 	log    []Decision
 	next   int // where log goes on, once it is full
 }
@@ -64,20 +63,29 @@ func (s *session) adopt(t Token) {
 			return
 		}
 	}
+	for i, g := range s.given {
+		if g.systemID == t.systemID {
+			s.given[i] = g.Merge(t)
+			return
+		}
+	}
 	s.given = append(s.given, t)
 }
 
 func (s *session) token() (Token, bool) {
+	var few [2]*state // as many as nearly all have, off the heap
+	var given Token
 	s.mu.Lock()
-	states, given := slices.Clone(s.states), slices.Clone(s.given)
+	states := append(few[:0], s.states...)
+	for _, g := range s.given {
+		given = given.Merge(g)
+	}
 	s.mu.Unlock() // a state may find a loss, and tell a hook that uses the session
 	var t Token
 	for _, st := range states {
 		t = t.Merge(st.token())
 	}
-	for _, g := range given {
-		t = t.Merge(g)
-	}
+	t = t.Merge(given)
 	return t, !t.IsZero()
 }
 

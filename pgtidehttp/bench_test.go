@@ -16,13 +16,14 @@ func (d *discard) WriteHeader(int)             {}
 func BenchmarkWrap(b *testing.B) {
 	m := newTest(b, Options{})
 	token := newToken(b, home, 100)
+	routed := newTest(b, Options{Routes: []Route{{Pattern: "/admin/*", Use: "primary"}, {Pattern: "POST /events", Use: "replica"}}})
 	read := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	wrote := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		write(r.Context(), token)
 		w.WriteHeader(http.StatusOK)
 	})
 	without, with := get(), get()
-	with.AddCookie(&http.Cookie{Name: DefaultCookieName, Value: m.keys.Sign(newToken(b, home, 50), time.Now())})
+	with.AddCookie(m.cookieOf(m.keys.Sign(newToken(b, home, 50), time.Now())))
 	for _, bm := range []struct {
 		name    string
 		handler http.Handler
@@ -32,6 +33,7 @@ func BenchmarkWrap(b *testing.B) {
 		{"no cookie", m.Wrap(read), without},
 		{"cookie", m.Wrap(read), with},
 		{"write", m.Wrap(wrote), without},
+		{"routes", routed.Wrap(read), without},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			w := &discard{http.Header{}}

@@ -23,9 +23,21 @@ import (
 
 // cluster is a primary and a replica that applies nothing any more: whoever
 // reads a row of this test there, reads stale.
-var cluster = sync.OnceValues(startCluster)
+var cluster = sync.OnceValues(func() (*lab.Cluster, error) {
+	c, err := startCluster()
+	if err == nil {
+		err = c.Replicas()[0].PauseReplay(context.Background())
+	}
+	return c, err
+})
 
-var running atomic.Pointer[lab.Cluster]
+// liveCluster is one whose replica follows.
+var liveCluster = sync.OnceValues(startCluster)
+
+var running struct {
+	sync.Mutex
+	clusters []*lab.Cluster
+}
 
 func startCluster() (*lab.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -34,18 +46,20 @@ func startCluster() (*lab.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	running.Store(c)
+	running.Lock()
+	running.clusters = append(running.clusters, c)
+	running.Unlock()
 	conn, err := pgx.Connect(ctx, c.Primary().DSN())
 	if err != nil {
 		return nil, err
 	}
 	_, err = conn.Exec(ctx, "create table message (id text primary key)")
-	return c, errors.Join(err, conn.Close(ctx), c.WaitCaughtUp(ctx), c.Replicas()[0].PauseReplay(ctx))
+	return c, errors.Join(err, conn.Close(ctx), c.WaitCaughtUp(ctx))
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if c := running.Load(); c != nil {
+	for _, c := range running.clusters {
 		if err := c.Close(); err != nil {
 			log.Printf("close the cluster: %v", err)
 			code = max(code, 1)
@@ -60,28 +74,15 @@ type instance struct {
 	*httptest.Server
 	db         *pgtide.DB
 	middleware *pgtidehttp.Middleware
+	mux        *http.ServeMux
 }
 
 // newInstance starts one. The handlers at /write/NAME insert the row that the
 // query names; /read answers how many rows of that name it sees.
 func newInstance(t *testing.T) *instance {
 	t.Helper()
-	c, err := cluster()
-	if err != nil {
-		t.Fatalf("start the cluster: %v", err)
-	}
-	// The replica is to be avoided for what it lacks, not for its age.
-	db, err := pgtide.Open(t.Context(), pgtide.Options{DSN: c.DSN(), MaxStaleness: -1})
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(db.Close)
-	keys, err := pgtide.NewKeys([]byte("a secret for the tests of today"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := &instance{db: db, middleware: pgtidehttp.New(db, pgtidehttp.Options{Keys: keys, Insecure: true})}
-	mux := http.NewServeMux()
+	i := newApp(t, cluster, pgtide.Options{}, pgtidehttp.Options{})
+	mux := i.mux
 	for _, w := range writers {
 		mux.Handle("POST /write/"+w.name, i.handle(w.serve))
 	}
@@ -93,7 +94,33 @@ func newInstance(t *testing.T) *instance {
 		fmt.Fprint(w, n)
 		return nil
 	}))
-	i.Server = httptest.NewServer(i.middleware.Wrap(mux))
+	return i
+}
+
+// newApp starts an instance whose handlers are still to be put into its mux.
+func newApp(t *testing.T, cluster func() (*lab.Cluster, error), o pgtide.Options, ho pgtidehttp.Options) *instance {
+	t.Helper()
+	c, err := cluster()
+	if err != nil {
+		t.Fatalf("start the cluster: %v", err)
+	}
+	primary, replica := c.Primary(), c.Replicas()[0]
+	o.Nodes = []pgtide.Node{
+		{Name: primary.Name(), DSN: primary.DSN()},
+		{Name: replica.Name(), DSN: replica.DSN(), Groups: []string{"analytics"}},
+	}
+	o.MaxStaleness = -1 // a replica is to be avoided for what it lacks, not for its age
+	db, err := pgtide.Open(t.Context(), o)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(db.Close)
+	if ho.Keys, err = pgtide.NewKeys([]byte("a secret for the tests of today")); err != nil {
+		t.Fatal(err)
+	}
+	ho.Insecure = true
+	i := &instance{db: db, middleware: pgtidehttp.New(db, ho), mux: http.NewServeMux()}
+	i.Server = httptest.NewServer(i.middleware.Wrap(i.mux))
 	t.Cleanup(i.Close)
 	return i
 }

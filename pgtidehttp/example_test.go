@@ -49,3 +49,31 @@ func Example() {
 	handler := pgtidehttp.New(db, pgtidehttp.Options{Keys: keys}).Wrap(mux)
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", handler))
 }
+
+// Some routes go their own way, and each request that writes is one transaction.
+func ExampleTx() {
+	var db *pgtide.DB
+	var keys *pgtide.Keys
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /order", func(w http.ResponseWriter, r *http.Request) {
+		tx, err := pgtidehttp.Tx(r.Context())
+		if err == nil {
+			_, err = tx.Exec(r.Context(), "insert into orders (item) values ($1)", r.FormValue("item"))
+		}
+		if err != nil {
+			http.Error(w, "not ordered", http.StatusInternalServerError) // and rolled back
+			return
+		}
+		w.WriteHeader(http.StatusCreated) // once it is committed
+	})
+	handler := pgtidehttp.New(db, pgtidehttp.Options{
+		Keys:         keys,
+		Transactions: true,
+		Routes: []pgtidehttp.Route{
+			{Pattern: "/admin/*", Use: "primary"},
+			{Pattern: "POST /search", Use: "replica"},
+			{Pattern: "/reports/", Use: "group:analytics"},
+		},
+	}).Wrap(mux)
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", handler))
+}

@@ -32,7 +32,7 @@ func TestNewPanics(t *testing.T) {
 					t.Errorf("panic says %q, want it to say %q", got, tt.want)
 				}
 			}()
-			newMiddleware(func() uint64 { return home }, tt.options)
+			newMiddleware(&fakeDB{}, tt.options)
 		})
 	}
 	t.Run("no db", func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestCookieAttributes(t *testing.T) {
 				t.Fatal("the response carries no token")
 			}
 			line := res.Header.Get("Set-Cookie")
-			if value := res.Header.Get(m.header); line != m.cookie.Name+"="+value+tt.want {
+			if value := res.Header.Get(m.header); line != m.name(value)+"="+value+tt.want {
 				t.Errorf("Set-Cookie is %q, want the token and then %q", line, tt.want)
 			}
 		})
@@ -73,7 +73,7 @@ func TestNames(t *testing.T) {
 	text := m.keys.Sign(newToken(t, home, 100), time.Now())
 	r := get()
 	r.Header.Set("X-Tide", text)
-	r.AddCookie(&http.Cookie{Name: "__Host-tide", Value: text})
+	r.AddCookie(m.cookieOf(text))
 	res := serve(m, r, func(_ http.ResponseWriter, r *http.Request) { write(r.Context(), newToken(t, home, 200)) })
 	if got := m.Stat().Received; got != 2 {
 		t.Errorf("%d tokens were received, want one in the header and one in the cookie", got)

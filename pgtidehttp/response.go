@@ -2,14 +2,10 @@ package pgtidehttp
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/pgtide/pgtide"
 )
@@ -19,9 +15,19 @@ import (
 type response struct {
 	out     http.ResponseWriter
 	m       *Middleware
-	ctx     context.Context
-	carried pgtide.Token // what the client has, or will have with this response
-	begun   bool         // the header is out, or hijacked
+	request *http.Request // as it came to Wrap
+	ctx     scoped        // what the handler is served in
+	carried pgtide.Token  // what the client has, or will have with this response
+	begun   bool          // the header is out, or hijacked
+	err     error         // why another header was sent than the handler's
+
+	// Names of the cookies that the request brought: those that pin, and others.
+	pins, cookies []string
+	few           [2]string // what cookies holds in most requests
+
+	key string       // in the Store
+	tx  *transaction // of the request: own, or that of a Wrap further out on the same DB
+	own transaction
 }
 
 var (
@@ -31,45 +37,33 @@ var (
 	_ io.StringWriter = (*response)(nil)
 )
 
-// begin adds the session's token to the header, which is about to be sent. It
-// reports whether this is the first time.
-func (w *response) begin() bool {
+// begin does what is to be done before a header of this status is sent: it ends
+// the transaction and adds the session's token. It reports whether this is the
+// first time. With w.err set another header has been sent.
+func (w *response) begin(status int) bool {
 	if w.begun {
 		return false
 	}
 	w.begun = true
-	if t, changed := w.changed(); changed {
-		w.carry(t)
+	w.err = w.tx.end(&w.ctx, status < http.StatusInternalServerError, &w.m.stat)
+	w.carry()
+	if w.err != nil {
+		if w.m.onCommitError != nil {
+			w.m.onCommitError(w.request, w.err)
+		}
+		w.fail()
 	}
 	return true
 }
 
-// changed returns the session's token, and whether the client needs it.
-func (w *response) changed() (pgtide.Token, bool) {
-	t, ok := pgtide.TokenFrom(w.ctx)
-	return t, ok && !t.Equal(w.carried) && t.SystemID() == w.m.cluster()
-}
-
-func (w *response) carry(t pgtide.Token) {
-	w.carried = t
-	w.m.stat.sent.Add(1)
-	text := w.m.keys.Sign(t, time.Now())
-	h := w.out.Header()
-	h.Set(w.m.header, text)
-	cookie := w.m.cookie
-	cookie.Value = text
-	// A Wrap inside this one has set the cookie too.
-	h["Set-Cookie"] = append(slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
-		return strings.HasPrefix(line, cookie.Name+"=")
-	}), cookie.String())
-	if len(h["Cache-Control"]) == 0 {
-		h.Set("Cache-Control", "private")
+// finish ends the request. The server sends the header now if nobody did. A
+// handler that has not returned has panicked.
+func (w *response) finish(returned bool) {
+	status := http.StatusOK
+	if !returned {
+		status = http.StatusInternalServerError
 	}
-}
-
-// finish ends the request. The server sends the header now if nobody did.
-func (w *response) finish() {
-	if w.begin() {
+	if w.begin(status) {
 		return
 	}
 	if _, changed := w.changed(); changed {
@@ -83,20 +77,29 @@ func (w *response) Header() http.Header { return w.out.Header() }
 // WriteHeader implements [http.ResponseWriter].
 func (w *response) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.begin()
+		w.begin(status)
 	}
-	w.out.WriteHeader(status)
+	if w.err == nil {
+		w.out.WriteHeader(status)
+	}
 }
 
-// Write implements [http.ResponseWriter].
+// Write implements [http.ResponseWriter]. The error is [ErrNotCommitted] where
+// [Tx] says so.
 func (w *response) Write(b []byte) (int, error) {
-	w.begin()
+	w.begin(http.StatusOK)
+	if w.err != nil {
+		return 0, w.err
+	}
 	return w.out.Write(b)
 }
 
 // WriteString implements [io.StringWriter].
 func (w *response) WriteString(s string) (int, error) {
-	w.begin()
+	w.begin(http.StatusOK)
+	if w.err != nil {
+		return 0, w.err
+	}
 	return io.WriteString(w.out, s)
 }
 
@@ -116,6 +119,9 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 			return first, err
 		}
 	}
+	if w.err != nil {
+		return first, w.err
+	}
 	rest, err := io.Copy(w.out, src)
 	return first + rest, err
 }
@@ -125,7 +131,10 @@ func (w *response) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController.Flush] calls.
 func (w *response) FlushError() error {
-	first := w.begin()
+	first := w.begin(http.StatusOK)
+	if w.err != nil {
+		return w.err
+	}
 	err := http.NewResponseController(w.out).Flush()
 	w.takeBack(first, err)
 	return err
@@ -133,7 +142,10 @@ func (w *response) FlushError() error {
 
 // Hijack implements [http.Hijacker].
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	first := w.begin()
+	first := w.begin(http.StatusSwitchingProtocols)
+	if w.err != nil {
+		return nil, nil, w.err
+	}
 	conn, rw, err := http.NewResponseController(w.out).Hijack()
 	w.takeBack(first, err)
 	return conn, rw, err

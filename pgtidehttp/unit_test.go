@@ -6,8 +6,13 @@ import (
 	"encoding/binary"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgtide/pgtide"
 )
@@ -54,8 +59,31 @@ func newTest(t testing.TB, o Options) *Middleware {
 	if o.Keys == nil {
 		o.Keys = newKeys(t, secret)
 	}
-	return newMiddleware(func() uint64 { return home }, o)
+	return newMiddleware(&fakeDB{}, o)
 }
+
+// fakeDB is a cluster that is there and does nothing by itself.
+type fakeDB struct {
+	passed  uint64 // what all replicas have
+	down    bool   // no primary accepts writes
+	current func() (pgtide.Token, error)
+	begin   func(pgx.TxOptions) (pgx.Tx, error)
+	nodes   []pgtide.NodeStatus
+}
+
+func (f *fakeDB) SystemID() uint64          { return home }
+func (f *fakeDB) HasGroup(name string) bool { return name == "analytics" }
+func (f *fakeDB) Settled(t pgtide.Token) bool {
+	if f.passed == 0 {
+		return false
+	}
+	lsn, err := strconv.ParseUint(strings.TrimPrefix(t.LSN(), "0/"), 16, 64)
+	return err == nil && lsn <= f.passed
+}
+func (f *fakeDB) Writable() bool                                             { return !f.down }
+func (f *fakeDB) Nodes() []pgtide.NodeStatus                                 { return slices.Clone(f.nodes) }
+func (f *fakeDB) CurrentToken(context.Context) (pgtide.Token, error)         { return f.current() }
+func (f *fakeDB) BeginTx(_ context.Context, o pgx.TxOptions) (pgx.Tx, error) { return f.begin(o) }
 
 // write does to the session what a write does.
 func write(ctx context.Context, token pgtide.Token) { pgtide.WithToken(ctx, token) }
@@ -64,14 +92,14 @@ func write(ctx context.Context, token pgtide.Token) { pgtide.WithToken(ctx, toke
 // cookie and the header agree and that there is one of each.
 func sent(t testing.TB, m *Middleware, h http.Header) (token pgtide.Token, ok bool) {
 	t.Helper()
-	headers, cookies := h.Values(m.header), (&http.Response{Header: h}).Cookies()
+	headers, cookies := h.Values(m.header), slices.DeleteFunc((&http.Response{Header: h}).Cookies(), func(c *http.Cookie) bool { return c.MaxAge < 0 })
 	if len(headers) == 0 && len(cookies) == 0 {
 		return pgtide.Token{}, false
 	}
-	if len(headers) != 1 || len(cookies) != 1 || cookies[0].Name != m.cookie.Name || cookies[0].Value != headers[0] {
+	if len(headers) != 1 || len(cookies) != 1 || cookies[0].Value != headers[0] || cookies[0].Name != m.name(headers[0]) {
 		t.Fatalf("the response has token headers %q and cookies %v, want one of each with the same text", headers, cookies)
 	}
-	token, err := m.keys.Verify(headers[0], time.Now(), m.lifetime)
+	token, err := m.keys.Verify(strings.TrimPrefix(headers[0], wroteMark), time.Now(), m.lifetime)
 	if err != nil {
 		t.Fatalf("the response's token does not verify: %v", err)
 	}
@@ -83,6 +111,11 @@ func serve(m *Middleware, r *http.Request, h http.HandlerFunc) *http.Response {
 	w := httptest.NewRecorder()
 	m.Wrap(h).ServeHTTP(w, r)
 	return w.Result()
+}
+
+// cookieOf is the cookie that carries text.
+func (m *Middleware) cookieOf(text string) *http.Cookie {
+	return &http.Cookie{Name: m.name(text), Value: text}
 }
 
 func get() *http.Request { return httptest.NewRequest(http.MethodGet, "/", nil) }
