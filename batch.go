@@ -41,7 +41,7 @@ func (db *DB) classifyBatch(b *pgx.Batch) (k batchKind) {
 	for i, q := range b.QueuedQueries {
 		v := db.kinds.Classify(q.SQL)
 		if rewritten(q.Arguments) {
-			v.Kind, v.Reason, v.Calls = sqlkind.Unknown, "query rewriter", false
+			v.Kind, v.Reason, v.Calls, v.Leaves = sqlkind.Unknown, "query rewriter", false, true
 		}
 		if i > 0 && v.Calls {
 			v.Kind, v.Reason = sqlkind.Unknown, "function call in a batch"

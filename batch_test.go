@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgtide/pgtide"
+	"github.com/pgtide/pgtide/lab"
 )
 
 func TestBatchOfReads(t *testing.T) {
@@ -205,5 +206,46 @@ func TestRefusedAfterARow(t *testing.T) {
 	}
 	if d, err := run(); err != nil || d.Role != pgtide.RolePrimary {
 		t.Errorf("the second time: %v, %v, want the primary", d, err)
+	}
+}
+
+// TestCommitOfABatchsTransactionIsSeen commits, on a connection that is still held,
+// a transaction that a batch has begun.
+func TestCommitOfABatchsTransactionIsSeen(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db, ctx := open(t, c, pgtide.Options{}), pgtide.NewSession(t.Context())
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	b.Queue("insert into message (text) values ('batch')")
+	r := conn.SendBatch(ctx, b)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	token, err := db.CurrentToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.WaitFor(ctx, token); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (n int) {
+		if err := db.QueryRow(ctx, "select count(*) from message").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until(t, "a replica that has what was written so far", func() bool { read(); return last(t, ctx).Role == pgtide.RoleReplica })
+	pause(t, c) // now any read that a replica serves misses the row
+	if err := r.Tx().Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := read(); n != 1 {
+		t.Errorf("the read after the commit found %d rows, want 1: %v", n, last(t, ctx))
 	}
 }

@@ -110,7 +110,7 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 func (db *DB) statement(ctx context.Context, sql string, rewritten bool) call {
 	v := db.kinds.Classify(sql)
 	if rewritten {
-		v.Kind, v.Reason, v.Calls = sqlkind.Unknown, "query rewriter", false
+		v.Kind, v.Reason, v.Calls, v.Leaves = sqlkind.Unknown, "query rewriter", false, v.Hint.Session
 	}
 	c := db.newCall(ctx, writeReason(v.Kind))
 	c.mayCall, c.leaves = v.Calls, v.Leaves
@@ -252,6 +252,9 @@ func (c *call) done(err error) (again bool, _ error) {
 	c.note(err == nil)
 	c.giveBack()
 	if err == nil {
+		if c.req.Write == route.Refused && c.sql != "" {
+			c.db.kinds.Learn(c.sql, sqlkind.Write, "refused by a standby")
+		}
 		c.result(nil, false)
 		return false, nil
 	}
@@ -279,7 +282,13 @@ func (c *call) further(ctx context.Context, sql string) error {
 // furtherBatch is further for all statements of b.
 func (c *call) furtherBatch(ctx context.Context, b *pgx.Batch) error {
 	for _, q := range b.QueuedQueries {
-		if err := c.further(ctx, q.SQL); err != nil {
+		err := error(nil)
+		if rewritten(q.Arguments) {
+			err = c.furtherRewritten(ctx)
+		} else {
+			err = c.further(ctx, q.SQL)
+		}
+		if err != nil {
 			return err
 		}
 	}

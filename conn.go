@@ -64,7 +64,8 @@ func (c *Conn) Pool() *pgxpool.Conn {
 // Release gives c back to its pool. If a statement may have left something in the
 // server session (SET, LISTEN, a temporary table, an advisory lock), the
 // connection is closed, so that nobody else meets it. Statements prepared by name
-// stay, as in a [pgxpool.Pool]. Further calls of Release do nothing.
+// stay, as in a [pgxpool.Pool]; what one leaves that [Options.Configure] has had
+// prepared is not seen. Further calls of Release do nothing.
 func (c *Conn) Release() {
 	if c.call.conn == nil {
 		return
@@ -108,7 +109,8 @@ func (c *call) noteHeld(acked bool) {
 // Exec runs a statement on c.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c.call.pin()
-	if err := c.call.further(ctx, sql); err != nil {
+	args, err := c.call.furtherArgs(ctx, sql, args)
+	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
 	defer c.note()
@@ -118,7 +120,8 @@ func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comman
 // Query runs a statement on c and returns its rows.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	c.call.pin()
-	if err := c.call.further(ctx, sql); err != nil {
+	args, err := c.call.furtherArgs(ctx, sql, args)
+	if err != nil {
 		return &rows{over: true, err: err}, err
 	}
 	r, err := c.call.conn.Conn().Query(ctx, sql, args...)
@@ -193,6 +196,15 @@ func (r *connRows) Close() {
 type connBatch struct {
 	pgx.BatchResults
 	conn *Conn
+}
+
+// Tx implements [pgx.BatchResults].
+func (b *connBatch) Tx() pgx.Tx {
+	t := b.BatchResults.Tx()
+	if t == nil {
+		return nil
+	}
+	return &connTx{pinned: pinned{t, b.conn.call}, conn: b.conn}
 }
 
 // Close implements [pgx.BatchResults].

@@ -331,25 +331,6 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-func TestRefusedStatementIsRemembered(t *testing.T) {
-	t.Parallel()
-	db := open(t, shared, pgtide.Options{})
-	ctx := pgtide.NewSession(t.Context())
-	sql := "select write_message('remembered')"
-	for range 2 {
-		if _, err := db.Exec(ctx, sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var got []pgtide.Reason
-	for _, d := range pgtide.Explain(ctx) {
-		got = append(got, d.Reason)
-	}
-	if len(got) != 3 || got[1] != pgtide.ReasonRefused || got[2] != pgtide.ReasonWrite {
-		t.Errorf("reasons are %v, want a replica, then %s, then %s without a replica", got, pgtide.ReasonRefused, pgtide.ReasonWrite)
-	}
-}
-
 func TestCommitWithSynchronousCommitOff(t *testing.T) {
 	t.Parallel()
 	c := start(t, lab.Options{Replicas: 1})

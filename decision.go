@@ -90,7 +90,7 @@ type Decision struct {
 	// Waited is how long the call waited before it was sent.
 	Waited time.Duration `json:"waited_ns"`
 	// WouldNode and WouldReason are where a read with [ReasonShadow] would have
-	// gone, and why. No node means that it would have waited for one.
+	// gone, and why. No node means that it would have waited for one, or failed.
 	WouldNode   string `json:"would_node,omitempty"`
 	WouldReason Reason `json:"would_reason,omitempty"`
 	// Attempt counts from 1; more means that earlier attempts failed in a way
@@ -113,6 +113,8 @@ func (d Decision) String() string {
 	switch {
 	case d.WouldNode != "":
 		s += fmt.Sprintf(", would go to %s: %s", d.WouldNode, d.WouldReason)
+	case d.WouldReason == ReasonOutsideGroup:
+		s += fmt.Sprintf(", would fail: %s", d.WouldReason)
 	case d.WouldReason != "":
 		s += fmt.Sprintf(", would wait: %s", d.WouldReason)
 	}

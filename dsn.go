@@ -80,8 +80,8 @@ func (o *Options) duration(field *time.Duration, text string) error {
 
 func (o *Options) number(field *int, text string) error {
 	n, err := strconv.Atoi(text)
-	if err != nil {
-		return errors.New("it is not a whole number")
+	if err != nil || n == 0 {
+		return errors.New("it is not a whole number, other than 0")
 	}
 	return keep(field, n, nil)
 }
@@ -96,6 +96,9 @@ func (o Options) withDSN() (Options, error) {
 		return o, fmt.Errorf("options: DSN: %w", err)
 	}
 	given := config.ConnConfig.RuntimeParams
+	if shadow, _ := strconv.ParseBool(given["pgtide_shadow"]); shadow && given["pgtide_read_share"] != "" {
+		return o, errors.New("options: DSN: both pgtide_shadow and pgtide_read_share are set: set one of them")
+	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !strings.HasPrefix(name, prefix) {
 			continue

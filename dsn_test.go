@@ -50,11 +50,25 @@ func TestParametersOfADSN(t *testing.T) {
 				t.Errorf("%s: Shadow is %v (%v), want true", share, o.Shadow, err)
 			}
 		}
+		if _, err := (Options{DSN: dsn("pgtide_shadow=true", "pgtide_read_share=0.5")}).withDSN(); err == nil || !strings.Contains(err.Error(), "set one of them") {
+			t.Errorf("a DSN that sets both pgtide_shadow and pgtide_read_share: %v, want an error", err)
+		}
+		// What the program sets is not the DSN's to change.
+		for _, given := range []Options{{DSN: dsn("pgtide_shadow=true"), ReadShare: 0.5}, {DSN: dsn("pgtide_read_share=0"), ReadShare: 0.5}} {
+			if o, err := given.withDSN(); err != nil || o.Shadow || o.ReadShare != 0.5 {
+				t.Errorf("ReadShare 0.5 and %s: Shadow %v, ReadShare %v (%v)", given.DSN, o.Shadow, o.ReadShare, err)
+			}
+		}
+		if o, err := (Options{DSN: dsn("pgtide_read_share=0.5"), Shadow: true}).withDSN(); err != nil || !o.Shadow || o.ReadShare != 0 {
+			t.Errorf("Shadow and pgtide_read_share: Shadow %v, ReadShare %v (%v)", o.Shadow, o.ReadShare, err)
+		}
 		for parameter, part := range map[string]string{
 			"pgtide_stale=1s":            "pgtide_max_staleness, pgtide_probe_interval",
 			"pgtide_consistency=stronk":  "it is not eventual",
 			"pgtide_max_staleness=3":     "not a duration",
 			"pgtide_spill_limit=many":    "not a whole number",
+			"pgtide_spill_limit=0":       "other than 0",
+			"pgtide_failover_queue=0":    "other than 0",
 			"pgtide_shadow=perhaps":      "neither true nor false",
 			"pgtide_read_share=half":     "not a number",
 			"pgtide_probe_timeout=1hour": "not a duration",

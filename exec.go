@@ -15,6 +15,7 @@ import (
 func (db *DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	c := db.statement(ctx, sql, rewritten(args))
 	defer c.abandon()
+	args = c.shown(args)
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return pgconn.CommandTag{}, err
@@ -63,7 +64,7 @@ func (s *copySource) Next() bool {
 // Ping asks the primary, or the node that ctx names, for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
 	c := db.newCall(ctx, route.Transaction)
-	c.begin = true
+	c.begin, c.allowed = true, GuardOff // it reads nothing
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return err

@@ -130,6 +130,10 @@ func TestLostWriteIsTold(t *testing.T) {
 	if err := pgtide.Lost(other); !errors.Is(err, pgtide.ErrWriteLost) {
 		t.Errorf("a session with the lost token: %v, want ErrWriteLost", err)
 	}
+	alone := open(t, c, pgtide.Options{Nodes: []pgtide.Node{{Name: next.Name(), DSN: next.DSN()}}})
+	if alone.Settled(carried) {
+		t.Error("a token that was lost is Settled where the primary is the only node")
+	}
 	// What was replicated before the failover is not lost.
 	read(t, keeper, db, kept)
 	if err := pgtide.Lost(keeper); err != nil {

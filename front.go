@@ -19,7 +19,7 @@ type frontPool struct{ db *DB }
 
 func (p frontPool) Statement(ctx context.Context, sql string, rewritten bool, take front.Take) front.Call {
 	c := p.db.statement(ctx, sql, rewritten)
-	c.take = take
+	c.take, c.leaves = take, c.leaves || rewritten
 	return &frontCall{call: c}
 }
 
@@ -82,10 +82,13 @@ func (c *frontCall) Bound() bool {
 	return c.leaves || c.req.Write == route.SessionBound || c.req.Write == route.Unclassified
 }
 
-func (c *frontCall) Pin(ctx context.Context, sql string) error {
+func (c *frontCall) Pin(ctx context.Context, sql string, rewritten bool) error {
 	c.pinned = true
 	c.pin()
-	if sql == "" {
+	switch {
+	case rewritten:
+		return c.furtherRewritten(ctx)
+	case sql == "":
 		return nil
 	}
 	return c.further(ctx, sql)

@@ -2,6 +2,7 @@ package pgtide_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"runtime"
@@ -78,12 +79,33 @@ var guarded = map[string]func(context.Context, *pgtide.DB) error{
 			return c.QueryRow(ctx, "insert into message (text) values ('guarded') returning id").Scan(new(int64))
 		})
 	},
+	"COPY on an acquired connection": func(ctx context.Context, db *pgtide.DB) error {
+		return held(ctx, db, func(c *pgtide.Conn) error {
+			_, err := c.CopyFrom(ctx, pgx.Identifier{"message"}, []string{"text"}, pgx.CopyFromRows(nil))
+			return err
+		})
+	},
+	"what is not surely a read": func(ctx context.Context, db *pgtide.DB) error {
+		_, err := db.Exec(ctx, "select txid_current_snapshot()")
+		return err
+	},
 }
 
 // harmless are calls that no guard minds.
 var harmless = map[string]func(context.Context, *pgtide.DB) error{
 	"a read": func(ctx context.Context, db *pgtide.DB) error {
 		return db.QueryRow(ctx, "select count(*) from message").Scan(new(int))
+	},
+	"a transaction that may write and reads": func(ctx context.Context, db *pgtide.DB) error {
+		return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, "select 1").Scan(new(int))
+		})
+	},
+	"a write that is allowed, in a transaction begun where none is": func(ctx context.Context, db *pgtide.DB) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			_, err := tx.Exec(pgtide.AllowWrites(ctx), "delete from message where false")
+			return err
+		})
 	},
 	"a setting of a transaction that reads": func(ctx context.Context, db *pgtide.DB) error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
@@ -128,6 +150,26 @@ func TestGuardRefusesWrites(t *testing.T) {
 		if n := db.Stat().Guarded; n != int64(len(guarded)) {
 			t.Errorf("%s: %d writes counted, want %d", name, n, len(guarded))
 		}
+	}
+}
+
+// TestGuardSeesWhatIsRewritten has the texts of reads, and writes in their place.
+func TestGuardSeesWhatIsRewritten(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{Guard: pgtide.GuardError})
+	const insert = instead("insert into message (text) values ('guarded')")
+	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), "select 1", insert)
+		return err
+	})
+	if !errors.Is(err, pgtide.ErrWriteNotAllowed) {
+		t.Errorf("in a transaction: %v, want ErrWriteNotAllowed", err)
+	}
+	err = held(t.Context(), db, func(c *pgtide.Conn) error {
+		return c.QueryRow(t.Context(), "select 1", insert).Scan(new(int))
+	})
+	if !errors.Is(err, pgtide.ErrWriteNotAllowed) {
+		t.Errorf("on a connection: %v, want ErrWriteNotAllowed", err)
 	}
 }
 
@@ -186,6 +228,12 @@ func TestGuardOfReadsAtThePrimary(t *testing.T) {
 	if err := read(t.Context()); err != nil {
 		t.Errorf("a read of a replica: %v", err)
 	}
+	if err := db.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	if _, err := db.CurrentToken(t.Context()); err != nil {
+		t.Errorf("CurrentToken: %v", err)
+	}
 	// What goes to the primary because replicas lag is not the program's doing.
 	ctx := pgtide.AllowWrites(t.Context())
 	insert(t, ctx, db, "just written")
@@ -223,6 +271,12 @@ func TestGroups(t *testing.T) {
 	if err := db.QueryRow(pgtide.Anywhere(pgtide.OnGroup(t.Context(), "none")), "select 1").Scan(new(int)); err != nil {
 		t.Errorf("Anywhere inside OnGroup: %v", err)
 	}
+	if err := db.QueryRow(pgtide.OnNode(pgtide.OnGroup(t.Context(), "none"), all[1].Name), "select 1").Scan(new(int)); err != nil {
+		t.Errorf("OnNode inside OnGroup: %v", err)
+	}
+	if err := db.QueryRow(pgtide.OnGroup(t.Context(), "none"), "/* pgtide: replica */ select 1").Scan(new(int)); err != nil {
+		t.Errorf("a hint inside OnGroup: %v", err)
+	}
 	pause(t, c)
 	ctx := pgtide.NewSession(t.Context())
 	insert(t, ctx, db, "unseen")
@@ -239,6 +293,13 @@ func TestGroups(t *testing.T) {
 		}
 	}
 	until(t, "all replicas to be seen with the write", func() bool { return db.Settled(token) })
+	text, _ := token.MarshalText()
+	b, _ := base64.RawURLEncoding.DecodeString(string(text))
+	b[9] ^= 1 // in the system identifier
+	var foreign pgtide.Token
+	if err := foreign.UnmarshalText([]byte(base64.RawURLEncoding.EncodeToString(b))); err != nil || db.Settled(foreign) {
+		t.Errorf("a token of another cluster is Settled (%v)", err)
+	}
 	if err := c.Replicas()[0].Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}

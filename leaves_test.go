@@ -36,6 +36,28 @@ var leaving = map[string]func(ctx context.Context, db *pgtide.DB, sql string) er
 		_, err := db.Exec(ctx, sql)
 		return err
 	},
+	"DB.Exec, rewritten": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		_, err := db.Exec(ctx, "select 1", instead(sql))
+		return err
+	},
+	"DB.Query, rewritten": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		rows, err := db.Query(ctx, "select 1", instead(sql))
+		rows.Close()
+		return err
+	},
+	"Conn.Query, rewritten": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		return held(ctx, db, func(c *pgtide.Conn) error {
+			rows, err := c.Query(ctx, "select 1", pgx.QueryExecModeExec, instead(sql))
+			rows.Close()
+			return err
+		})
+	},
+	"Begin, rewritten": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "select 1", instead(sql))
+			return err
+		})
+	},
 	"DB.Query": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		rows, err := db.Query(ctx, sql)
 		rows.Close()
@@ -46,6 +68,18 @@ var leaving = map[string]func(ctx context.Context, db *pgtide.DB, sql string) er
 		b.Queue("select 1")
 		b.Queue(sql)
 		return db.SendBatch(ctx, b).Close()
+	},
+	"DB.SendBatch, first": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		b := &pgx.Batch{}
+		b.Queue(sql)
+		b.Queue("select 1")
+		return db.SendBatch(ctx, b).Close()
+	},
+	"Conn.Pool": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		return held(ctx, db, func(c *pgtide.Conn) error {
+			_, err := c.Pool().Exec(ctx, sql)
+			return err
+		})
 	},
 	"Conn.Exec": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		return held(ctx, db, func(c *pgtide.Conn) error {
@@ -70,6 +104,20 @@ var leaving = map[string]func(ctx context.Context, db *pgtide.DB, sql string) er
 	"Conn.Begin": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		return held(ctx, db, func(c *pgtide.Conn) error { return pgx.BeginFunc(ctx, c, execute(ctx, sql)) })
 	},
+	"Conn.SendBatch, which begins a transaction": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		return held(ctx, db, func(c *pgtide.Conn) error {
+			b := &pgx.Batch{}
+			b.BeginTx(pgx.TxOptions{})
+			r := c.SendBatch(ctx, b)
+			if err := r.Close(); err != nil {
+				return err
+			}
+			if _, err := r.Tx().Exec(ctx, sql); err != nil {
+				return err
+			}
+			return r.Tx().Commit(ctx)
+		})
+	},
 	"Conn.Conn": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		return held(ctx, db, func(c *pgtide.Conn) error {
 			_, err := c.Conn().Exec(ctx, sql)
@@ -88,6 +136,16 @@ var leaving = map[string]func(ctx context.Context, db *pgtide.DB, sql string) er
 	},
 	"Begin, in a savepoint": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return pgx.BeginFunc(ctx, tx, execute(ctx, sql)) })
+	},
+	"Begin, prepared": func(ctx context.Context, db *pgtide.DB, sql string) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			name := "prepared: " + sql
+			if _, err := tx.Prepare(ctx, name, sql); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, name)
+			return err
+		})
 	},
 	"Begin, past the transaction": func(ctx context.Context, db *pgtide.DB, sql string) error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
@@ -136,6 +194,34 @@ func TestNothingLeaksToTheNextUser(t *testing.T) {
 	}
 }
 
+// TestRewrittenBatchesLeaveNothing: what is rewritten in a batch is not seen.
+func TestRewrittenBatchesLeaveNothing(t *testing.T) {
+	t.Parallel()
+	db, ctx := alone(t), pgtide.OnPrimary(t.Context())
+	b := func() *pgx.Batch {
+		b := &pgx.Batch{}
+		b.Queue("select 1", instead("set work_mem = '1MB'"))
+		return b
+	}
+	for way, run := range map[string]func() error{
+		"DB": func() error { return db.SendBatch(ctx, b()).Close() },
+		"Conn": func() error {
+			return held(ctx, db, func(c *pgtide.Conn) error { return c.SendBatch(ctx, b()).Close() })
+		},
+		"Tx": func() error {
+			return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return tx.SendBatch(ctx, b()).Close() })
+		},
+	} {
+		if err := run(); err != nil {
+			t.Errorf("%s: %v", way, err)
+		}
+		var n, pid int
+		if err := db.QueryRow(ctx, leftovers).Scan(&n, &pid); err != nil || n != 0 {
+			t.Errorf("a rewritten batch on a %s leaves %d things to the next user (%v)", way, n, err)
+		}
+	}
+}
+
 // TestConnectionsAreKept is the other side: nothing is closed for a statement
 // that leaves nothing.
 func TestConnectionsAreKept(t *testing.T) {
@@ -146,7 +232,7 @@ func TestConnectionsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for way, run := range leaving {
-		if way == "Conn.Conn" || way == "Begin, past the transaction" {
+		if way == "Conn.Conn" || way == "Conn.Pool" || way == "Begin, past the transaction" {
 			continue // what is done there is not seen
 		}
 		for _, sql := range []string{

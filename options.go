@@ -34,8 +34,8 @@ type Options struct {
 	// holds for each node by itself, pool_max_conns too. Roles are asked of the
 	// servers: target_session_attrs is ignored.
 	//
-	// Parameters set the fields below that the program leaves zero, and zero in
-	// one means none: pgtide_consistency (as [ParseConsistency] reads it),
+	// Parameters set the fields below that the program leaves zero, and a
+	// duration or share of zero means none: pgtide_consistency (as [ParseConsistency] reads it),
 	// pgtide_max_staleness, pgtide_wait_budget, pgtide_spill_limit,
 	// pgtide_failover_wait, pgtide_failover_queue, pgtide_probe_interval,
 	// pgtide_probe_timeout, pgtide_shadow and pgtide_read_share. The scheme

@@ -26,11 +26,11 @@ type pinned struct {
 	call *call
 }
 
-// statement notes a statement of the transaction. It returns an error if it must
-// not be sent.
-func (p *pinned) statement(ctx context.Context, sql string) error {
+// statement notes a statement of the transaction and returns the arguments to send
+// it with, or an error if it must not be sent.
+func (p *pinned) statement(ctx context.Context, sql string, args []any) ([]any, error) {
 	p.call.pin()
-	return p.call.further(ctx, sql)
+	return p.call.furtherArgs(ctx, sql, args)
 }
 
 // Begin implements [pgx.Tx]: a savepoint.
@@ -42,9 +42,17 @@ func (p *pinned) Begin(ctx context.Context) (pgx.Tx, error) {
 	return &pinned{t, p.call}, nil
 }
 
+// Prepare implements [pgx.Tx]. A statement's name does not show later what it
+// leaves.
+func (p *pinned) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	p.call.leaves = p.call.leaves || p.call.db.kinds.Classify(sql).Leaves
+	return p.Tx.Prepare(ctx, name, sql)
+}
+
 // Exec implements [pgx.Tx].
 func (p *pinned) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if err := p.statement(ctx, sql); err != nil {
+	args, err := p.statement(ctx, sql, args)
+	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
 	return p.Tx.Exec(ctx, sql, args...)
@@ -52,7 +60,8 @@ func (p *pinned) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comm
 
 // Query implements [pgx.Tx].
 func (p *pinned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if err := p.statement(ctx, sql); err != nil {
+	args, err := p.statement(ctx, sql, args)
+	if err != nil {
 		return &rows{over: true, err: err}, err
 	}
 	return p.Tx.Query(ctx, sql, args...)
@@ -60,7 +69,8 @@ func (p *pinned) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, 
 
 // QueryRow implements [pgx.Tx].
 func (p *pinned) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if err := p.statement(ctx, sql); err != nil {
+	args, err := p.statement(ctx, sql, args)
+	if err != nil {
 		return (*row)(&rows{over: true, err: err})
 	}
 	return p.Tx.QueryRow(ctx, sql, args...)

@@ -126,7 +126,7 @@ type tracedReadKey struct{}
 
 // TraceQueryStart implements [pgx.QueryTracer].
 func (t *writeTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if v := t.db.kinds.Classify(data.SQL); v.Kind == sqlkind.Read && !v.Calls {
+	if v := t.db.kinds.Classify(data.SQL); v.Kind == sqlkind.Read && !v.Calls && !rewritten(data.Args) {
 		return context.WithValue(ctx, tracedReadKey{}, true)
 	}
 	return ctx

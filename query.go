@@ -18,7 +18,8 @@ import (
 // another node when that may help. So the error of the first Next is the
 // error of the last attempt.
 func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r := &rows{call: db.statement(ctx, sql, rewritten(args)), base: ctx, sql: sql, args: args}
+	r := &rows{call: db.statement(ctx, sql, rewritten(args)), base: ctx, sql: sql}
+	r.args = r.shown(args)
 	err := r.send()
 	return r, err
 }
@@ -26,7 +27,8 @@ func (db *DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 // QueryRow runs a statement that returns at most one row. Errors are deferred
 // to the row's Scan, which returns [pgx.ErrNoRows] when there is no row.
 func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	r := &rows{call: db.statement(ctx, sql, rewritten(args)), base: ctx, sql: sql, args: args}
+	r := &rows{call: db.statement(ctx, sql, rewritten(args)), base: ctx, sql: sql}
+	r.args = r.shown(args)
 	_ = r.send() // kept for Scan
 	return (*row)(r)
 }

@@ -49,6 +49,10 @@ const (
 	codeIdleSessionTerminated = "57P05"
 )
 
+// stalePlan is where a server finds that a migration has changed what a prepared
+// statement returns. It says codeFeatureNotSupported of that.
+const stalePlan = "RevalidateCachedQuery"
+
 // judge is the table of what may be done again. A write that was sent and not
 // answered is never sent twice; nothing is, once a row has been handed out.
 func judge(ctxErr, err error, a attempt) verdict {
@@ -66,7 +70,7 @@ func judge(ctxErr, err error, a attempt) verdict {
 	case a.handed:
 		return verdict{suspect: a.broken, learn: a.replica && answered && pg.Code == codeReadOnlyTransaction}
 	case answered:
-		return answer(pg.Code, a)
+		return answer(pg, a)
 	case !a.broken:
 		return verdict{} // the driver's own error: an argument it could not encode
 	case a.write:
@@ -96,8 +100,8 @@ func down(code string) bool {
 }
 
 // answer judges an error that the server itself reported.
-func answer(code string, a attempt) verdict {
-	switch code {
+func answer(pg *pgconn.PgError, a attempt) verdict {
+	switch pg.Code {
 	case codeReadOnlyTransaction:
 		if a.write && !a.replica {
 			return verdict{next: elsewhere, suspect: true, refused: true}
@@ -107,8 +111,11 @@ func answer(code string, a attempt) verdict {
 		}
 		return verdict{suspect: true}
 	case codeFeatureNotSupported, codeObjectNotInState:
-		if a.replica {
-			return verdict{next: onPrimary, learn: true}
+		switch {
+		case a.replica && pg.Routine == stalePlan:
+			return verdict{next: elsewhere}
+		case a.replica:
+			return verdict{next: onPrimary} // what it was shows when the primary can
 		}
 		return verdict{suspect: true}
 	case codeSerializationFailure, codeDeadlock, codeDatabaseDropped:
@@ -116,7 +123,7 @@ func answer(code string, a attempt) verdict {
 			return verdict{next: elsewhere}
 		}
 	}
-	if down(code) {
+	if down(pg.Code) {
 		if a.write {
 			return verdict{next: outcomeUnknown, suspect: true}
 		}

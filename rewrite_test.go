@@ -53,6 +53,10 @@ func TestRewrittenStatements(t *testing.T) {
 			t.Errorf("%s: the session has no token", way)
 		}
 	}
+	// A standby that refuses what was made of a text says nothing of the text.
+	if _, err := db.Exec(pgtide.OnReplica(pgtide.WithConsistency(t.Context(), pgtide.Eventual)), "select 'rewritten'", insert, "x"); err != nil {
+		t.Error(err)
+	}
 	for _, args := range [][]any{nil, {pgx.NamedArgs{"a": 1}}, {pgx.QueryExecModeExec, pgx.StrictNamedArgs{}}} {
 		ctx := pgtide.NewSession(t.Context())
 		if _, err := db.Exec(ctx, "select 'rewritten'", args...); err != nil {

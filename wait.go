@@ -17,6 +17,7 @@ import (
 // It costs one round trip.
 func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 	c := db.newCall(OnPrimary(ctx), route.ReasonNone)
+	c.allowed = GuardOff // it is not the program's read
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return Token{}, err
@@ -42,7 +43,7 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 	}
 }
 
-// Settled reports whether every replica, as last observed, has what t stands for,
+// Settled reports whether every node, as last observed, has what t stands for,
 // also those that may come back: whoever reads through db sees it without showing
 // t, so t need not be kept. It asks nobody.
 func (db *DB) Settled(t Token) bool {
@@ -55,10 +56,8 @@ func (db *DB) Settled(t Token) bool {
 	}
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
-		if i == v.Primary {
-			continue
-		}
-		if n.State != topology.Up || n.Role != topology.Replica {
+		// The primary counts too: a failover may have lost it.
+		if i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica) {
 			return false
 		}
 		for _, p := range [2]topology.Position{t.need, t.prior} {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgtide/pgtide"
 	"github.com/pgtide/pgtide/internal/front"
 )
 
@@ -45,7 +46,7 @@ func (c *Conn) ExecContext(ctx context.Context, query string, args []driver.Name
 		return err
 	}
 	if c.held != nil {
-		return result, c.held.use(ctx, query, do)
+		return result, c.held.use(ctx, query, rewritten(args), do)
 	}
 	p := &physical{}
 	call := c.pool.Statement(ctx, query, rewritten(args), p.take)
@@ -76,7 +77,7 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 		return err
 	}
 	if h := c.held; h != nil {
-		if err := h.use(ctx, query, do); err != nil {
+		if err := h.use(ctx, query, rewritten(args), do); err != nil {
 			return nil, err
 		}
 		return newRows(r, h.note)
@@ -101,8 +102,8 @@ func (h *held) note(err error) error {
 }
 
 // use runs a further statement on a held connection.
-func (h *held) use(ctx context.Context, query string, do func(context.Context, *physical) error) error {
-	if err := h.call.Pin(ctx, query); err != nil {
+func (h *held) use(ctx context.Context, query string, rewritten bool, do func(context.Context, *physical) error) error {
+	if err := h.call.Pin(ctx, query, rewritten); err != nil {
 		return err
 	}
 	err := do(ctx, h.conn)
@@ -124,7 +125,7 @@ func (c *Conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		return err
 	}
 	if c.held != nil {
-		return s, c.held.use(ctx, "", do)
+		return s, c.held.use(ctx, "", false, do)
 	}
 	p := &physical{}
 	return s, attempts(ctx, c.pool.Describe(ctx, query, p.take), p, do, false)
@@ -150,7 +151,7 @@ func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		if h.tx {
 			return nil, errors.New("pgtidesql: a transaction is open on this connection already")
 		}
-		if err := h.use(ctx, "", do); err != nil {
+		if err := h.use(ctx, "", false, do); err != nil {
 			return nil, err
 		}
 		return &heldTx{Tx: begun, held: h}, nil
@@ -174,10 +175,10 @@ func (c *Conn) Begin() (driver.Tx, error) {
 func (c *Conn) Ping(ctx context.Context) error {
 	do := func(ctx context.Context, p *physical) error { return p.std.Ping(ctx) }
 	if c.held != nil {
-		return c.held.use(ctx, "", do)
+		return c.held.use(ctx, "", false, do)
 	}
 	p := &physical{}
-	return attempts(ctx, c.pool.Hold(ctx, p.take), p, do, false)
+	return attempts(ctx, c.pool.Hold(pgtide.AllowWrites(ctx), p.take), p, do, false)
 }
 
 // Physical calls f with a pgx connection to the primary, or to the node that
@@ -191,7 +192,7 @@ func (c *Conn) Physical(ctx context.Context, f func(*pgx.Conn) error) error {
 	do := func(_ context.Context, p *physical) error { return f(p.Conn()) }
 	if c.held != nil {
 		c.held.call.Spoil()
-		return c.held.use(ctx, "", do)
+		return c.held.use(ctx, "", false, do)
 	}
 	p := &physical{}
 	call := c.pool.Hold(ctx, p.take)
@@ -200,7 +201,7 @@ func (c *Conn) Physical(ctx context.Context, f func(*pgx.Conn) error) error {
 	}
 	call.Spoil()
 	c.held = &held{call: call, conn: p}
-	return c.held.use(ctx, "", do)
+	return c.held.use(ctx, "", false, do)
 }
 
 // CheckNamedValue implements [driver.NamedValueChecker]: pgx encodes every type.

@@ -145,3 +145,24 @@ func TestNothingLeaksToTheNextUser(t *testing.T) {
 	}
 	idle(t, db)
 }
+
+// TestConnSeesWhatAWriteHasLeft: a text of a write and of a SET is a write, and
+// what it has set is there for the next statement.
+func TestConnSeesWhatAWriteHasLeft(t *testing.T) {
+	db, sqldb := open(t)
+	err := onConn(t.Context(), sqldb, func(c *sql.Conn) error {
+		if _, err := c.ExecContext(t.Context(), "insert into message (text) values ('x'); set work_mem = '1MB'"); err != nil {
+			return err
+		}
+		var got string
+		err := c.QueryRowContext(t.Context(), "show work_mem").Scan(&got)
+		if got != "1MB" {
+			t.Errorf("work_mem is %s, want the 1MB that was set", got)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	idle(t, db)
+}

@@ -391,3 +391,21 @@ func TestManyAtOnce(t *testing.T) {
 	group.Wait()
 	idle(t, db)
 }
+
+// TestPingIsNoRead has what opens a *sql.DB ping it, under every guard.
+func TestPingIsNoRead(t *testing.T) {
+	o := pgtide.Options{MaxStaleness: -1, Guard: pgtide.GuardError, GuardReads: true}
+	for _, n := range paused.Nodes() {
+		o.Nodes = append(o.Nodes, pgtide.Node{Name: n.Name(), DSN: n.DSN()})
+	}
+	db, err := pgtide.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	sqldb := pgtidesql.Open(db)
+	defer sqldb.Close()
+	if err := sqldb.PingContext(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

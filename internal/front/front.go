@@ -51,9 +51,10 @@ type Call interface {
 	// next one must see it.
 	Bound() bool
 	// Pin notes a further statement on the connection, made with ctx, and Note its
-	// end. An empty statement is one that does nothing. An error says that it must
+	// end. An empty statement is one that does nothing; rewritten is as of Statement.
+	// An error says that it must
 	// not be sent.
-	Pin(ctx context.Context, sql string) error
+	Pin(ctx context.Context, sql string, rewritten bool) error
 	Note(err error)
 	// Spoil says that the connection must be closed when it is given back.
 	Spoil()

@@ -6,7 +6,7 @@ import "github.com/pgtide/pgtide/internal/topology"
 // where r goes instead. It reports false when d stands: r was going to the
 // primary anyway, or its caller has named a node.
 func Withhold(v *topology.View, r *Request, d Decision) (Decision, bool) {
-	if r.Target == ToNode || d.Action == Fail || d.Action == Go && d.Node == v.Primary {
+	if r.Target == ToNode || d.Action == Fail && d.Reason != OutsideGroup || d.Action == Go && d.Node == v.Primary {
 		return d, false
 	}
 	return primary(v, r, Shadow), true

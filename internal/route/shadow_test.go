@@ -25,6 +25,7 @@ func TestWithhold(t *testing.T) {
 		{"a named node", &two, Request{Target: ToNode, Node: 1}, Decision{Action: Go, Reason: Named, Node: 1}, Decision{Action: Go, Reason: Named, Node: 1}, false},
 		{"a wait for a named node", &two, Request{Target: ToNode, Node: 1}, Decision{Action: Wait, Reason: NotFresh, Node: 1}, Decision{Action: Wait, Reason: NotFresh, Node: 1}, false},
 		{"a replica while there is no primary", &none, Request{}, replica, Decision{Action: Fail, Reason: NoPrimary, Node: topology.NoNode, Watch: 3}, true},
+		{"a group that has nobody", &two, Request{Target: ToReplica, Group: 2, Fallback: Nobody}, Decision{Action: Fail, Reason: OutsideGroup, Node: topology.NoNode}, Decision{Action: Go, Reason: Shadow, Node: 0}, true},
 		{"no way", &none, Request{}, Decision{Action: Fail, Reason: NoPrimary, Node: topology.NoNode}, Decision{Action: Fail, Reason: NoPrimary, Node: topology.NoNode}, false},
 	} {
 		got, held := Withhold(test.v, &test.r, test.d)

@@ -15,7 +15,8 @@ import (
 const stateQuery = `
 	select 'settings', coalesce(string_agg(name || '=' || setting, ' ' order by name), '') from pg_settings
 		where source = 'session' and name not like 'transaction\_%'
-	union all select 'custom settings', concat_ws(' ', current_setting('app.mark', true), current_setting('a.b', true))
+	union all select 'custom settings', concat_ws(' ', current_setting('app.mark', true), current_setting('a.b', true),
+		current_setting('local.mark', true), current_setting('transaction.mark', true), current_setting('constraints.mark', true))
 	union all select 'locks', coalesce(string_agg(concat_ws(' ', locktype, mode, relation::regclass, classid, objid), ', '
 		order by locktype, mode, relation, objid), '') from pg_locks
 		where pid = pg_backend_pid() and locktype <> 'virtualxid'
@@ -24,7 +25,9 @@ const stateQuery = `
 	union all select 'cursors', coalesce(string_agg(name, ' ' order by name), '') from pg_cursors where name <> ''
 	union all select 'prepared statements', coalesce(string_agg(name, ' ' order by name), '') from pg_prepared_statements
 	union all select 'roles', concat_ws(' ', session_user, current_user)
-	union all select 'temporary objects', pg_my_temp_schema()::text
+	union all select 'temporary objects', coalesce((select string_agg(o, ' ' order by o) from (
+		select relname::text from pg_class where relnamespace = pg_my_temp_schema()
+		union all select proname from pg_proc where pronamespace = pg_my_temp_schema()) t (o)), '')
 	union all select 'transaction', coalesce(txid_current_if_assigned()::text, '')
 	union all select 'slots', coalesce(string_agg(slot_name, ' ' order by slot_name), '') from pg_replication_slots
 	union all select 'exported snapshots', coalesce(string_agg(f, ' ' order by f), '') from pg_ls_dir('pg_snapshots') f

@@ -34,23 +34,37 @@ func (p *parser) leaves() bool {
 		return true
 	case "deallocate", "prepare":
 		p.advance()
-		return p.cur.word != "transaction"
+		named := p.cur.word != "transaction"
+		p.advance()
+		return named || p.cur.kind != literal // PREPARE transaction AS has a name too
 	case "set":
 		return p.sets()
 	}
+	temporary, dropped, updates := false, false, false
 	for begun := p.cur.word; ; {
+		updates = updates || p.cur.word == "update"
+		dropped = dropped || p.cur.word == "drop" && p.last.word == "commit" && p.before.word == "on" && p.depth == 0
 		switch {
-		case p.temporary(), p.cur.word == "hold" && p.last.word == "with" && begun == "declare":
+		case p.temporary():
+			// ON COMMIT DROP follows, if at all.
+			if temporary = true; begun != "create" {
+				return true
+			}
+		case p.cur.word == "hold" && p.last.word == "with" && begun == "declare":
 			return true
+		case updates && p.cur.name() && strings.EqualFold(p.cur.text, "pg_settings"):
+			return true // a rule of that view makes SET of it
 		case p.cur.name() && len(p.cur.text) >= len("pg_temp") && strings.EqualFold(p.cur.text[:len("pg_temp")], "pg_temp"):
 			return true
 		case p.cur.kind == escaped:
 			return true
-		case p.cur.is('(') && p.last.name() && p.marks(p.last.text):
-			return true
+		case p.marked():
+			if !strings.EqualFold(p.last.text, "set_config") || !p.local() {
+				return true
+			}
 		}
 		if !p.advance() {
-			return false
+			return temporary && !dropped
 		}
 	}
 }
@@ -75,20 +89,22 @@ func (p *parser) sets() bool {
 	p.advance()
 	switch p.cur.word {
 	case "local", "transaction", "constraints":
-		return false
+		p.advance()
+		return p.cur.is('.') // the word begins the name of a setting
 	}
 	return true
 }
 
-// marks reports whether a call of the function leaves something in the session.
-// cur is the parenthesis before its arguments.
-func (p *parser) marks(function string) bool {
+// marked reports whether cur begins the arguments of a function that marks.
+func (p *parser) marked() bool { return p.cur.is('(') && p.last.name() && marks(p.last.text) }
+
+// marks reports whether a call of the function leaves something in the session,
+// set_config unless its arguments say otherwise.
+func marks(function string) bool {
 	var buf [longestName]byte
 	name := string(lower(buf[:], function))
 	switch name {
-	case "set_config":
-		return !p.local()
-	case "set_limit", "setseed", "isn_weak", "pg_backup_start", "pg_start_backup":
+	case "set_config", "set_limit", "setseed", "isn_weak", "pg_backup_start", "pg_start_backup":
 		return true
 	}
 	for _, prefix := range []string{"dblink", "pg_replication_origin_session_", "pg_create_", "pg_copy_"} {
@@ -100,15 +116,19 @@ func (p *parser) marks(function string) bool {
 		return !strings.HasPrefix(name, "pg_advisory_unlock") && !strings.Contains(name, "_xact_")
 	}
 	// What runs SQL given as text may do any of it.
-	found, ok := functions[name]
-	return ok && found.Kind == Unknown
+	return runners[name]
 }
 
 // local reports whether the last of the arguments that follow is true, which
-// bounds set_config to its transaction.
+// bounds set_config to its transaction, and none of them leaves something itself.
 func (p *parser) local() bool {
-	inside := p.depth
+	inside, whole := p.depth, false
 	for p.advance() && p.depth >= inside {
+		if p.marked() {
+			return false
+		}
+		// The last argument is no more than the word.
+		whole = p.last.is(',') || p.last.is('>') && p.before.is('=')
 	}
-	return p.cur.is(')') && p.last.kind == word && strings.EqualFold(p.last.text, "true") && (p.before.is(',') || p.before.is('>'))
+	return whole && p.cur.is(')') && p.last.kind == word && strings.EqualFold(p.last.text, "true")
 }

@@ -32,7 +32,7 @@ var keywords = func() map[string]string {
 	}
 	for _, w := range []string{
 		"as", "atomic", "case", "constraints", "copy", "explain", "false", "for",
-		"from", "function", "global", "hold", "into", "key", "local", "no", "off", "or",
+		"from", "function", "global", "hold", "into", "key", "local", "no", "off", "on", "or",
 		"prepared", "procedure", "replace", "share", "stdout", "temp",
 		"temporary", "to", "transaction", "uescape", "verbose",
 	} {
