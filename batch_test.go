@@ -3,7 +3,9 @@ package pgtide_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,7 +51,7 @@ func TestBatchOfReads(t *testing.T) {
 
 func TestBatchThatAReplicaRefuses(t *testing.T) {
 	t.Parallel()
-	db := open(t, shared, pgtide.Options{})
+	db := open(t, shared, pgtide.Options{MaxStaleness: -1}) // other tests write all the time
 	for name, read := range map[string]func(*pgx.Batch, pgx.BatchResults) (int64, error){
 		"QueryRow": func(_ *pgx.Batch, r pgx.BatchResults) (id int64, err error) {
 			err = errors.Join(r.QueryRow().Scan(&id), r.Close())
@@ -70,7 +72,8 @@ func TestBatchThatAReplicaRefuses(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		b := &pgx.Batch{}
 		called := 0
-		q := b.Queue("select write_message($1) -- "+name, name) // a text is refused but once
+		text := fmt.Sprint(name, time.Now().UnixNano())
+		q := b.Queue("select write_message($1) -- "+name, text) // a text is refused but once
 		if name == "callback" {
 			q.QueryRow(func(row pgx.Row) error {
 				called++
@@ -86,7 +89,7 @@ func TestBatchThatAReplicaRefuses(t *testing.T) {
 			t.Errorf("the callback was called %d times, want once", called)
 		}
 		var n int
-		if err := db.QueryRow(ctx, "select count(*) from message where text = $1", name).Scan(&n); err != nil || n != 1 {
+		if err := db.QueryRow(ctx, "select count(*) from message where text = $1", text).Scan(&n); err != nil || n != 1 {
 			t.Errorf("%s: the function ran %d times, want once (%v)", name, n, err)
 		}
 	}
@@ -193,7 +196,7 @@ func TestBatchWithAFunctionThatWrites(t *testing.T) {
 // elsewhere. It does so once.
 func TestRefusedAfterARow(t *testing.T) {
 	t.Parallel()
-	db := open(t, shared, pgtide.Options{})
+	db := open(t, shared, pgtide.Options{MaxStaleness: -1}) // other tests write all the time
 	run := func() (pgtide.Decision, error) {
 		ctx := pgtide.NewSession(t.Context())
 		rows, _ := db.Query(ctx, "select case when n > 1 then write_message('late') end from generate_series(1, 2) n")
