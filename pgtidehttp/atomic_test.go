@@ -48,7 +48,7 @@ func TestTransactionPerRequest(t *testing.T) {
 		rows   string
 	}{
 		{"created", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, 201, "1"},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 303) }, 303, "1"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusSeeOther) }, 303, "1"},
 		{"silent", func(http.ResponseWriter, *http.Request) {}, 200, "1"},
 		{"conflict", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, 409, "1"},
 		{"error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 500) }, 500, "0"},

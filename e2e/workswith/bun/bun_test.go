@@ -144,7 +144,7 @@ func (p *program) reads(t *testing.T) {
 			return p.db.NewSelect().Model(&found).Where("author_id = ?", 1).Limit(1).ScanAndCount(ctx)
 		},
 		"Count": func(ctx context.Context) (int64, error) {
-			return p.db.NewSelect().Model((*Book)(nil)).Where("title in (?)", bun.In([]string{"one", "two"})).Count(ctx)
+			return p.db.NewSelect().Model((*Book)(nil)).Where("title in ?", bun.Tuple([]string{"one", "two"})).Count(ctx)
 		},
 		"a CTE": func(ctx context.Context) (n int64, err error) {
 			seed := p.db.NewSelect().Model((*Author)(nil)).Column("id").Where("name = ?", "seed")
