@@ -17,7 +17,7 @@ type Guard uint8
 const (
 	GuardOff   Guard = iota // nothing: it is as good as anywhere
 	GuardLog                // it is done, and told to [Hooks.OnGuard]
-	GuardError              // it is told, and refused with a [GuardError]
+	GuardError              // it is told, and refused with a [WriteGuardError]
 )
 
 // ErrWriteNotAllowed: a [Guard] refused the call. The error that wraps it is a

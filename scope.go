@@ -33,10 +33,24 @@ func scopeOf(ctx context.Context) *scope {
 	return noScope
 }
 
+// scoped is a context with a scope of its own.
+type scoped struct {
+	context.Context
+	scope scope
+}
+
+// Value implements [context.Context].
+func (c *scoped) Value(key any) any {
+	if key == (scopeKey{}) {
+		return &c.scope
+	}
+	return c.Context.Value(key)
+}
+
 func withScope(ctx context.Context, change func(*scope)) context.Context {
-	s := *scopeOf(ctx)
-	change(&s)
-	return context.WithValue(ctx, scopeKey{}, &s)
+	c := &scoped{ctx, *scopeOf(ctx)}
+	change(&c.scope)
+	return c
 }
 
 // OnPrimary returns a context whose calls go to the primary. The innermost of
@@ -92,7 +106,12 @@ func WithNote(ctx context.Context, note string) context.Context {
 // by many goroutines at once. Its token continues it elsewhere: see
 // [TokenFrom] and [WithToken].
 func NewSession(ctx context.Context) context.Context {
-	return withScope(ctx, func(s *scope) { s.session = &session{} })
+	c := &struct { // at once, for each request makes one
+		scoped
+		session session
+	}{scoped: scoped{ctx, *scopeOf(ctx)}}
+	c.scope.session = &c.session
+	return &c.scoped
 }
 
 // HasSession reports whether ctx carries a session.

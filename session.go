@@ -23,6 +23,14 @@ type session struct {
 	given  []Token // tokens that no DB has adopted yet, one a cluster
 	log    []Decision
 	next   int // where log goes on, once it is full
+
+	// What the slices hold in most sessions, off the heap.
+	few struct {
+		state  state
+		states [1]*state
+		given  [1]Token
+		log    [1]Decision
+	}
 }
 
 // state returns what s must see of db's cluster.
@@ -37,8 +45,14 @@ func (s *session) state(db *DB) *state {
 			return st
 		}
 	}
-	st := &state{db: db, session: s}
-	st.floor.Store(&floor{})
+	st := &s.few.state
+	if s.states == nil {
+		s.states = s.few.states[:0]
+	} else {
+		st = &state{}
+	}
+	st.db, st.session = db, s
+	st.floor.Store(&noFloor)
 	st.last.Store(topology.NoNode)
 	s.states = append(s.states, st)
 	s.first.CompareAndSwap(nil, st)
@@ -69,6 +83,9 @@ func (s *session) adopt(t Token) {
 			return
 		}
 	}
+	if s.given == nil {
+		s.given = s.few.given[:0]
+	}
 	s.given = append(s.given, t)
 }
 
@@ -92,6 +109,9 @@ func (s *session) token() (Token, bool) {
 func (s *session) record(d Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.log == nil {
+		s.log = s.few.log[:0]
+	}
 	if len(s.log) < explained {
 		s.log = append(s.log, d)
 		return
@@ -137,6 +157,9 @@ type floor struct {
 	at time.Duration
 }
 
+// noFloor asks for nothing.
+var noFloor floor
+
 // seen says that the session read from a node, and what it was shown is not in
 // the floor yet. Only consistency level Session asks for that.
 type seen struct {
@@ -154,8 +177,7 @@ func (st *state) adopt(t Token) bool {
 	if t.unplaced {
 		st.unplaced(st.db.writes.Add(1), t.need.Timeline)
 	}
-	st.raise(t.need)
-	st.raise(t.prior)
+	st.raise(t.need, t.prior)
 	for i := range v.Nodes {
 		if t.last != 0 && st.db.nodes[i].hash == t.last {
 			st.last.CompareAndSwap(topology.NoNode, int64(i))
@@ -164,16 +186,18 @@ func (st *state) adopt(t Token) bool {
 	return true
 }
 
-// raise adds a position to what must be seen.
-func (st *state) raise(p topology.Position) {
+// raise adds positions to what must be seen.
+func (st *state) raise(positions ...topology.Position) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.raiseLocked(p)
+	st.raiseLocked(positions...)
 }
 
-func (st *state) raiseLocked(p topology.Position) {
+func (st *state) raiseLocked(positions ...topology.Position) {
 	f := *st.floor.Load()
-	f.need, f.prior = mergePositions(f.need, f.prior, p)
+	for _, p := range positions {
+		f.need, f.prior = mergePositions(f.need, f.prior, p)
+	}
 	f.at = st.db.watch.Now()
 	st.floor.Store(&f)
 }

@@ -1,7 +1,7 @@
 // Bench measures pgtide against what it replaces, in one run and as ratios:
 // absolute figures depend on the machine, ratios of interleaved runs hardly do.
 //
-//	go run . -suite core|sql [-json]
+//	go run . -suite core|http|sql [-json]
 //
 // It starts its own clusters on loopback and is bounded in time. Calls made one
 // at a time depend on which processors the client and the server process share;
@@ -41,6 +41,7 @@ func main() {
 // suites are the sets of measurements by name.
 var suites = map[string]func(context.Context, *report) error{
 	"core": core,
+	"http": httpSuite,
 	"sql":  sqlSuite,
 }
 

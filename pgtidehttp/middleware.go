@@ -158,7 +158,7 @@ func (m *Middleware) decide(ctx context.Context, s *scope, r *http.Request) cont
 	}
 	if m.routes != nil {
 		name := ""
-		if m.routeName != nil {
+		if len(m.routes.names) > 0 { // there is a RouteName then
 			name = m.routeName(r)
 		}
 		if found := m.routes.match(r, name); found != nil {

@@ -95,7 +95,9 @@ type Options struct {
 	WriteInRead pgtide.Guard
 
 	// Transactions gives each request a transaction, for handlers that ask for it
-	// with [Tx].
+	// with [Tx]. The status decides how it ends, so it must be there before the
+	// wrapped handler returns: a router that answers errors behind its
+	// middleware, as echo does, has to be told to answer first.
 	Transactions bool
 	// OnCommitError, if set, is called when such a transaction was not committed,
 	// as far as anybody knows. err matches [ErrNotCommitted].
