@@ -71,10 +71,19 @@ func TestTransactionEnds(t *testing.T) {
 		{"GET", get(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); w.Write([]byte("x")) }, pgx.ReadOnly, "commit"},
 		{"POST", post(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); w.WriteHeader(201) }, pgx.ReadWrite, "commit"},
 		{"silent", post(), func(_ http.ResponseWriter, r *http.Request) { mustTx(t, r) }, pgx.ReadWrite, "commit"},
-		{"redirect", post(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); http.Redirect(w, r, "/", http.StatusSeeOther) }, pgx.ReadWrite, "commit"},
+		{"redirect", post(), func(w http.ResponseWriter, r *http.Request) {
+			mustTx(t, r)
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+		}, pgx.ReadWrite, "commit"},
 		{"404", post(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); http.NotFound(w, r) }, pgx.ReadWrite, "commit"},
-		{"500", post(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); http.Error(w, "no", http.StatusInternalServerError) }, pgx.ReadWrite, "rollback"},
-		{"503", get(), func(w http.ResponseWriter, r *http.Request) { mustTx(t, r); http.Error(w, "no", http.StatusServiceUnavailable) }, pgx.ReadOnly, "rollback"},
+		{"500", post(), func(w http.ResponseWriter, r *http.Request) {
+			mustTx(t, r)
+			http.Error(w, "no", http.StatusInternalServerError)
+		}, pgx.ReadWrite, "rollback"},
+		{"503", get(), func(w http.ResponseWriter, r *http.Request) {
+			mustTx(t, r)
+			http.Error(w, "no", http.StatusServiceUnavailable)
+		}, pgx.ReadOnly, "rollback"},
 		{"interim", post(), func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
 			mustTx(t, r)
