@@ -47,7 +47,7 @@ const (
 
 var strictText = base64.RawURLEncoding.Strict()
 
-// Sign returns t as URL-safe text of at most 78 characters, issued at now.
+// Sign returns t as URL-safe text of at most 83 characters, issued at now.
 // The zero Token is the empty text.
 func (k *Keys) Sign(t Token, now time.Time) string {
 	if t.IsZero() || len(k.keys) == 0 {

@@ -177,6 +177,9 @@ func (st *state) adopt(t Token) bool {
 	if t.unplaced {
 		st.unplaced(st.db.writes.Add(1), t.need.Timeline)
 	}
+	if t.run != 0 && !st.met(v, t) {
+		st.unplaced(st.db.writes.Add(1), 0)
+	}
 	st.raise(t.need, t.prior)
 	for i := range v.Nodes {
 		if t.last != 0 && st.db.nodes[i].hash == t.last {
@@ -184,6 +187,20 @@ func (st *state) adopt(t Token) bool {
 		}
 	}
 	return true
+}
+
+// met notes what t says was shown to the session on a node. It reports false if
+// no node is in that run any more.
+func (st *state) met(v *topology.View, t Token) bool {
+	for i := range v.Nodes {
+		if n := &v.Nodes[i]; st.db.nodes[i].hash == t.last && n.Incarnation != 0 && hashRun(n.Incarnation) == t.run {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			st.see(i, n.Incarnation)
+			return true
+		}
+	}
+	return false
 }
 
 // raise adds positions to what must be seen.
@@ -329,7 +346,12 @@ func (st *state) read(i int, v *topology.View, level route.Level) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	now, incarnation := st.db.watch.Now(), v.Nodes[i].Incarnation
+	st.see(i, v.Nodes[i].Incarnation)
+}
+
+// see adds to seen. st.mu is held.
+func (st *state) see(i int, incarnation int64) {
+	now := st.db.watch.Now()
 	for k := range st.seen {
 		if s := &st.seen[k]; s.node == i && s.incarnation == incarnation {
 			s.end = now
@@ -382,11 +404,14 @@ func (st *state) token() Token {
 		// The timeline goes along, so that a failover on the way is noticed.
 		t.need, t.prior = mergePositions(t.need, t.prior, topology.Position{Timeline: f.on})
 	}
-	t.unplaced = t.unplaced || r.Only != 0 || r.Scattered
+	t.unplaced = t.unplaced || r.Scattered
+	if r.Only != 0 && !t.unplaced {
+		t.run, t.last = hashRun(r.Only), st.db.nodes[r.Last].hash
+	}
 	if t.IsZero() {
 		return Token{}
 	}
-	if last := st.last.Load(); last != topology.NoNode {
+	if last := st.last.Load(); last != topology.NoNode && t.run == 0 {
 		t.last = st.db.nodes[last].hash
 	}
 	return t

@@ -22,12 +22,16 @@ type Token struct {
 	// unplaced says that something was written at a position that is not known.
 	// Whoever takes the token must treat it as a write that has just returned.
 	unplaced bool
-	// last is a hash of the name of the node the session read from last.
-	last uint32
+	// last is a hash of the name of the node the session read from last. If run is
+	// not zero it is a hash of that node's incarnation: the session was shown
+	// something there that no position in the token covers.
+	last, run uint32
 }
 
 // IsZero reports whether t asks for nothing.
-func (t Token) IsZero() bool { return t.need.IsZero() && t.prior.IsZero() && !t.unplaced }
+func (t Token) IsZero() bool {
+	return t.need.IsZero() && t.prior.IsZero() && !t.unplaced && t.run == 0
+}
 
 // SystemID returns the system identifier of the cluster that t belongs to.
 func (t Token) SystemID() uint64 { return t.systemID }
@@ -49,10 +53,20 @@ func (t Token) Merge(u Token) Token {
 	case t.systemID != u.systemID:
 		return t
 	}
-	if t.last == 0 || u.need.Compare(t.need) > 0 {
+	// Of what was shown on two nodes nothing but a new position covers both; it
+	// covers everything else too.
+	t.unplaced = t.unplaced || u.unplaced || t.run != 0 && u.run != 0 && (t.run != u.run || t.last != u.last)
+	switch {
+	case t.unplaced:
+		t.run = 0
+		if t.last == 0 || u.need.Compare(t.need) > 0 {
+			t.last = u.last
+		}
+	case u.run != 0:
+		t.run, t.last = u.run, u.last
+	case t.run == 0 && (t.last == 0 || u.need.Compare(t.need) > 0):
 		t.last = u.last
 	}
-	t.unplaced = t.unplaced || u.unplaced
 	t.need, t.prior = mergePositions(t.need, t.prior, u.need)
 	t.need, t.prior = mergePositions(t.need, t.prior, u.prior)
 	return t
@@ -85,14 +99,18 @@ func older(a, b topology.Position) topology.Position {
 
 // The text form is the base64url of, in this order and big endian: version 1,
 // flags, system identifier (8), timeline (4) and LSN (8), hash of the last node
-// (4), and timeline (4) and LSN (8) of prior when its flag is set.
+// (4), hash of its run (4) when its flag is set, and timeline (4) and LSN (8) of
+// prior when its flag is set.
 const (
 	tokenVersion  = 1
 	tokenSize     = 1 + 1 + 8 + 4 + 8 + 4
-	tokenMaxSize  = tokenSize + 12
+	runSize       = 4
+	priorSize     = 12
+	tokenMaxSize  = tokenSize + runSize + priorSize
 	flagUnplaced  = 1 << 0
 	flagPrior     = 1 << 1
-	flagsAllKnown = flagUnplaced | flagPrior
+	flagRun       = 1 << 2
+	flagsAllKnown = flagUnplaced | flagPrior | flagRun
 )
 
 func (t Token) appendBinary(b []byte) []byte {
@@ -103,10 +121,16 @@ func (t Token) appendBinary(b []byte) []byte {
 	if !t.prior.IsZero() {
 		flags |= flagPrior
 	}
+	if t.run != 0 {
+		flags |= flagRun
+	}
 	b = append(b, tokenVersion, flags)
 	b = binary.BigEndian.AppendUint64(b, t.systemID)
 	b = appendPosition(b, t.need)
 	b = binary.BigEndian.AppendUint32(b, t.last)
+	if flags&flagRun != 0 {
+		b = binary.BigEndian.AppendUint32(b, t.run)
+	}
 	if flags&flagPrior != 0 {
 		b = appendPosition(b, t.prior)
 	}
@@ -130,8 +154,11 @@ func parseToken(b []byte) (Token, error) {
 		return Token{}, fmt.Errorf("%w: not a version %d token", ErrBadToken, tokenVersion)
 	}
 	want := tokenSize
+	if b[1]&flagRun != 0 {
+		want += runSize
+	}
 	if b[1]&flagPrior != 0 {
-		want = tokenMaxSize
+		want += priorSize
 	}
 	if len(b) != want {
 		return Token{}, fmt.Errorf("%w: %d bytes, want %d", ErrBadToken, len(b), want)
@@ -142,12 +169,19 @@ func parseToken(b []byte) (Token, error) {
 		last:     binary.BigEndian.Uint32(b[22:]),
 		unplaced: b[1]&flagUnplaced != 0,
 	}
-	if want == tokenMaxSize {
-		t.prior = position(b[26:])
+	rest := b[tokenSize:]
+	if b[1]&flagRun != 0 {
+		t.run, rest = binary.BigEndian.Uint32(rest), rest[runSize:]
+	}
+	if len(rest) > 0 {
+		t.prior = position(rest)
 	}
 	prior := t.prior.Timeline > 0 && t.prior.Timeline < t.need.Timeline
-	if t.need.IsZero() != (t.need.Timeline == 0) || prior != (want == tokenMaxSize) {
+	switch {
+	case t.need.IsZero() != (t.need.Timeline == 0) || prior != (len(rest) > 0):
 		return Token{}, fmt.Errorf("%w: impossible positions", ErrBadToken)
+	case b[1]&flagRun != 0 && (t.run == 0 || t.last == 0 || t.unplaced):
+		return Token{}, fmt.Errorf("%w: impossible run", ErrBadToken)
 	}
 	return t, nil
 }
@@ -185,10 +219,17 @@ func (t Token) String() string {
 	switch {
 	case t.IsZero():
 		return "no token"
-	case t.unplaced:
+	case t.unplaced || t.run != 0:
 		return t.need.String() + "+"
 	}
 	return t.need.String()
+}
+
+// hashRun is never zero.
+func hashRun(incarnation int64) uint32 {
+	h := fnv.New32a()
+	binary.Write(h, binary.BigEndian, incarnation)
+	return max(1, h.Sum32())
 }
 
 func hashName(name string) uint32 {
@@ -200,6 +241,11 @@ func hashName(name string) uint32 {
 // Equal reports whether t and u ask for the same. Which node was read from last
 // is a hint and does not count.
 func (t Token) Equal(u Token) bool {
-	t.last, u.last = 0, 0
+	if t.run == 0 {
+		t.last = 0
+	}
+	if u.run == 0 {
+		u.last = 0
+	}
 	return t == u
 }

@@ -25,6 +25,8 @@ func sampleTokens() []Token {
 		{systemID: 7, need: at(3, 500), prior: at(2, 900)},
 		{systemID: 7, unplaced: true},
 		{systemID: 7, need: at(1, 100), unplaced: true, last: 1},
+		{systemID: 7, last: 5, run: 6},
+		{systemID: 7, need: at(3, 500), prior: at(2, 900), last: 5, run: 6},
 		{systemID: ^uint64(0), need: at(^uint32(0), ^topology.LSN(0)), prior: at(^uint32(0)-1, ^topology.LSN(0)), unplaced: true, last: ^uint32(0)},
 	}
 }
@@ -84,7 +86,10 @@ func TestBadTokenText(t *testing.T) {
 		"far too long":                 string(bytes.Repeat([]byte("A"), 10_000)),
 		"prior without its flag":       text(func(b []byte) []byte { b[1] = 0; return b }),
 		"flag without prior":           text(func(b []byte) []byte { return b[:tokenSize] }),
-		"an unknown flag":              text(func(b []byte) []byte { b[1] |= 4; return b }),
+		"an unknown flag":              text(func(b []byte) []byte { b[1] |= 8; return b }),
+		"a run without its flag":       text(func(b []byte) []byte { return append(b, 0, 0, 0, 1) }),
+		"a flag without a run":         text(func(b []byte) []byte { b[1] |= flagRun; return b }),
+		"a run of no node":             text(func(b []byte) []byte { b[1] |= flagRun; return append(b, 0, 0, 0, 1) }),
 		"version 0":                    text(func(b []byte) []byte { b[0] = 0; return b }),
 		"version 2":                    text(func(b []byte) []byte { b[0] = 2; return b }),
 		"an LSN without a timeline":    text(func(b []byte) []byte { clear(b[10:14]); return b }),
@@ -154,6 +159,9 @@ func randomToken(rng *rand.Rand) Token {
 			t.prior = at(uint32(1+rng.IntN(int(t.need.Timeline)-1)), topology.LSN(rng.IntN(5)))
 		}
 	}
+	if !t.unplaced && t.last != 0 {
+		t.run = uint32(rng.IntN(3))
+	}
 	if t.IsZero() {
 		return Token{}
 	}
@@ -193,7 +201,7 @@ func TestMergeLaws(t *testing.T) {
 			t.Fatalf("seed %d: %+v merged with a part of it, %+v, is %+v", seed, ab, a, again)
 		}
 		for _, part := range []Token{a, b} {
-			if !asks(ab, part.need) || !asks(ab, part.prior) || part.unplaced && !ab.unplaced {
+			if !asks(ab, part.need) || !asks(ab, part.prior) || part.unplaced && !ab.unplaced || part.run != 0 && !ab.unplaced && (ab.run != part.run || ab.last != part.last) {
 				t.Fatalf("seed %d: %+v merged with %+v is %+v, which asks for less", seed, a, b, ab)
 			}
 		}

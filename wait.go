@@ -51,7 +51,7 @@ func (db *DB) Settled(t Token) bool {
 	switch {
 	case t.IsZero():
 		return true
-	case t.unplaced || t.systemID != v.SystemID:
+	case t.unplaced || t.run != 0 || t.systemID != v.SystemID:
 		return false
 	}
 	for i := range v.Nodes {
@@ -86,7 +86,7 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 	if t.IsZero() {
 		return nil
 	}
-	if t.unplaced {
+	if t.unplaced || t.run != 0 {
 		now, err := db.CurrentToken(ctx)
 		if err != nil {
 			return err

@@ -1,0 +1,73 @@
+package pgtide_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pgtide/pgtide"
+	"github.com/pgtide/pgtide/lab"
+)
+
+// TestSessionLevelGoesOnElsewhere has a page read by one process and the next one by
+// another, before any node has been looked at again: what the first one was shown is
+// only known to be where it was.
+func TestSessionLevelGoesOnElsewhere(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 2})
+	o := pgtide.Options{Consistency: pgtide.Session, ProbeInterval: time.Hour, MaxStaleness: -1, WaitBudget: -1}
+	first, second := open(t, c, o), open(t, c, o)
+	ctx := pgtide.NewSession(t.Context())
+	page := func(ctx context.Context, db *pgtide.DB) pgtide.Decision {
+		t.Helper()
+		if err := db.QueryRow(ctx, "select count(*) from message").Scan(new(int)); err != nil {
+			t.Fatal(err)
+		}
+		return last(t, ctx)
+	}
+	was := page(ctx, first)
+	if was.Role != pgtide.RoleReplica {
+		t.Fatalf("the first page: %v, want a replica", was)
+	}
+	token, ok := pgtide.TokenFrom(ctx)
+	if !ok {
+		t.Fatal("a session that was shown something has no token")
+	}
+	text, err := token.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var carried pgtide.Token
+	if err := carried.UnmarshalText(text); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		next := pgtide.WithToken(t.Context(), carried)
+		if is := page(next, second); is.Node != was.Node {
+			t.Fatalf("the next page: %v, want %s as before", is, was.Node)
+		}
+		carried, _ = pgtide.TokenFrom(next)
+	}
+	if second.Settled(carried) {
+		t.Error("Settled, of what no position covers")
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := second.WaitFor(short, carried); err != nil {
+		t.Errorf("WaitFor: %v", err)
+	}
+
+	// In another run that server may show less than it did.
+	node, err := c.Node(was.Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(node.Stop(t.Context()), node.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	third := open(t, c, o)
+	if is := page(pgtide.WithToken(t.Context(), carried), third); is.Role != pgtide.RolePrimary {
+		t.Errorf("after a restart of %s: %v, want the primary", was.Node, is)
+	}
+}
