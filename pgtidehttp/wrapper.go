@@ -59,3 +59,12 @@ func AllowWrites(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r.WithContext(pgtide.AllowWrites(r.Context())))
 	})
 }
+
+// ReadShare returns h with this share of its reads that are fit for replicas sent
+// there, from 0 to 1, as [pgtide.WithReadShare] has it: a route can be ahead of the
+// others in a roll-out, or behind them.
+func ReadShare(share float64, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(pgtide.WithReadShare(r.Context(), share)))
+	})
+}
