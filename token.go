@@ -72,6 +72,20 @@ func (t Token) Merge(u Token) Token {
 	return t
 }
 
+// Covers reports whether whoever has been given t needs not be given u as well: t
+// asks for all that u asks for, and u for nothing but positions that are known.
+// What u says was written, or shown to a session, at a position that is not known
+// may be later than what t says so of, even when the two are equal.
+func (t Token) Covers(u Token) bool {
+	switch {
+	case u.IsZero():
+		return true
+	case u.unplaced || u.run != 0 || t.systemID != u.systemID:
+		return false
+	}
+	return t.Merge(u).Equal(t)
+}
+
 // mergePositions adds p to a pair. Of positions on more than two timelines the
 // newest and the greatest of the older are kept.
 func mergePositions(need, prior, p topology.Position) (topology.Position, topology.Position) {

@@ -31,6 +31,28 @@ func sampleTokens() []Token {
 	}
 }
 
+func TestTokenCovers(t *testing.T) {
+	for _, token := range sampleTokens() {
+		known := !token.unplaced && token.run == 0
+		if got := token.Covers(token); got != known {
+			t.Errorf("%v covers itself: %v, want %v", token, got, known)
+		}
+		if !token.Covers(Token{}) || !known && (Token{}).Covers(token) {
+			t.Errorf("%v does not cover the zero Token, or is covered by it", token)
+		}
+	}
+	low, high := Token{systemID: 7, need: at(1, 100)}, Token{systemID: 7, need: at(1, 200)}
+	open, other := Token{systemID: 7, need: at(1, 200), unplaced: true}, Token{systemID: 8, need: at(1, 100)}
+	for _, tt := range []struct {
+		t, u Token
+		want bool
+	}{{high, low, true}, {low, high, false}, {open, high, true}, {high, open, false}, {high, other, false}, {Token{}, low, false}} {
+		if got := tt.t.Covers(tt.u); got != tt.want {
+			t.Errorf("%v covers %v: %v, want %v", tt.t, tt.u, got, tt.want)
+		}
+	}
+}
+
 func TestTokenText(t *testing.T) {
 	for _, token := range sampleTokens() {
 		text, err := token.MarshalText()

@@ -15,8 +15,16 @@ func (i *Interceptor) call(ctx context.Context, req connect.AnyRequest, next con
 	if !pgtide.HasSession(ctx) {
 		return next(ctx, req)
 	}
-	i.send(ctx, req.Header())
+	h := req.Header()
+	own := h[Header]
+	i.send(ctx, h)
 	res, err := next(ctx, req)
+	if err == nil || connect.IsWireError(err) { // else it may still be on its way
+		// A program may use the request again, for another session.
+		if h.Del(Header); own != nil {
+			h[Header] = own
+		}
+	}
 	if err != nil {
 		i.receive(ctx, meta(err))
 	} else {
@@ -37,8 +45,10 @@ func (i *Interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 	}
 }
 
-// send adds the token of the session of ctx to the header of a request.
+// send puts the token of the session of ctx into the header of a request, in
+// place of what is there.
 func (i *Interceptor) send(ctx context.Context, h http.Header) {
+	h.Del(Header)
 	t, _ := pgtide.TokenFrom(ctx)
 	if text := i.sign(t); text != "" {
 		i.sent.Add(1)

@@ -19,8 +19,9 @@
 // begins with the tokens that the request brings in [Header]. Where the context
 // has a session already, as inside pgtidehttp, that one goes on.
 //
-// If the session's token has changed by the end of a unary RPC, it goes back in
-// the response's header, whatever the outcome. In a stream it goes back in the
+// If the session's token has changed by the end of a unary RPC, or asks for
+// something at a position that is not known yet, it goes back in the response's
+// header, whatever the outcome. In a stream it goes back in the
 // trailer, and also in the header if it has changed before the first message: a
 // client that reads a stream without end learns there of what was written by
 // then.

@@ -126,6 +126,32 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// A program may use a request again, for another session: it takes nothing along.
+func TestRequestUsedAgain(t *testing.T) {
+	for name, protocol := range protocols {
+		t.Run(name, func(t *testing.T) {
+			i := newInterceptor(t, pgtideconnect.Options{})
+			c := serve(t, sessions(t), with(i), protocol, connect.WithInterceptors(i))
+			for _, what := range []string{"look", "fail"} {
+				req := connect.NewRequest(wrapperspb.String(what))
+				if _, err := c.unary.CallUnary(sessionAt(t, 100), req); (err != nil) != (what == "fail") {
+					t.Fatal(err)
+				}
+				req.Msg.Value = "look"
+				for whose, ctx := range map[string]context.Context{"another session": sessionAt(t, 0), "no session": t.Context()} {
+					res, err := c.unary.CallUnary(ctx, req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := res.Msg.Value; got != "0/0" {
+						t.Errorf("after %q, with the same request of %s, the callee's session begins at %s, want 0/0", what, whose, got)
+					}
+				}
+			}
+		})
+	}
+}
+
 // A gateway without a database hands tokens on in both directions.
 func TestGateway(t *testing.T) {
 	i := newInterceptor(t, pgtideconnect.Options{})
@@ -139,6 +165,30 @@ func TestGateway(t *testing.T) {
 		t.Errorf("the session behind ends at %q, %v; want 0/C8", got, err)
 	}
 	expectToken(t, ctx, newToken(t, home, 200))
+}
+
+// Two writes at positions that are not known have the same token, and so have two
+// reads of one node. The callee's may be later: the caller must hear of it.
+func TestOpen(t *testing.T) {
+	for name, flags := range map[string]byte{"a write": 1, "a read": 4} {
+		t.Run(name, func(t *testing.T) {
+			token, i := newOpen(t, flags), newInterceptor(t, pgtideconnect.Options{})
+			s := func(ctx context.Context, what string) (string, error) {
+				pgtide.WithToken(ctx, token)
+				return "", nil
+			}
+			c := serve(t, s, with(i), connect.WithInterceptors(i))
+			ctx := sessionAt(t, 0)
+			pgtide.WithToken(ctx, token)
+			if _, err := c.ask(ctx, "open"); err != nil {
+				t.Fatal(err)
+			}
+			expectToken(t, ctx, token)
+			if stat := *i.Stat(); stat.Received < 2 {
+				t.Errorf("counted %+v: the caller has heard nothing", stat)
+			}
+		})
+	}
 }
 
 func TestIncoming(t *testing.T) {

@@ -38,6 +38,25 @@ func newToken(t testing.TB, cluster, lsn uint64) pgtide.Token {
 	return token
 }
 
+// newOpen makes a token of something at a position that is not known: of a write,
+// or of what was read in a run of a node.
+func newOpen(t testing.TB, flags byte) pgtide.Token {
+	t.Helper()
+	b := []byte{1, flags}
+	b = binary.BigEndian.AppendUint64(b, home)
+	b = binary.BigEndian.AppendUint32(b, 1)
+	b = binary.BigEndian.AppendUint64(b, 100)
+	b = binary.BigEndian.AppendUint32(b, 5)
+	if flags&4 != 0 {
+		b = binary.BigEndian.AppendUint32(b, 6)
+	}
+	var token pgtide.Token
+	if err := token.UnmarshalText([]byte(base64.RawURLEncoding.EncodeToString(b))); err != nil {
+		t.Fatalf("make a token: %v", err)
+	}
+	return token
+}
+
 func newKeys(t testing.TB, secrets ...string) *pgtide.Keys {
 	t.Helper()
 	var keys [][]byte

@@ -71,9 +71,10 @@ type clientStream struct {
 // RecvMsg implements [grpc.ClientStream].
 func (s *clientStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if err == nil && !s.header {
+	if !s.header {
 		s.header = true
-		if md, err := s.Header(); err == nil { // it is here: a message came after it
+		// It is here, as a message came after it, or will never be, and is empty.
+		if md, err := s.Header(); err == nil {
 			s.i.receive(s.ctx, md[MetadataKey])
 		}
 	}

@@ -19,8 +19,9 @@
 // Where the context has a session already, of an interceptor further out, that
 // one goes on.
 //
-// If the session's token has changed by the end, it goes back in the trailer,
-// whatever the status, and it covers all that the handler did. It also goes back
+// If the session's token has changed by the end, or asks for something at a
+// position that is not known yet, it goes back in the trailer, whatever the status,
+// and it covers all that the handler did. It also goes back
 // in the header if it has changed before the header is sent, with the
 // first message or before: a client that reads a stream without end learns there
 // of what was written by then. What a stream's handler writes later reaches the
@@ -35,7 +36,7 @@
 // is when the RPC begins; metadata of the same key that the context holds is
 // replaced. What comes back raises that session, also when the call fails: for a
 // unary call, and for a stream with one response, by the time it returns. In
-// other streams the header's token counts from the first message on, and the
+// other streams the header's token counts once RecvMsg has returned, and the
 // trailer's once RecvMsg has returned an error, [io.EOF] included: a stream that
 // is abandoned before leaves no later token.
 //

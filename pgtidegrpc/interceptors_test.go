@@ -123,6 +123,28 @@ func TestStreams(t *testing.T) {
 		stream.end()
 		expectToken(t, ctx, newToken(t, home, 100))
 	})
+	t.Run("it fails between the header and the first message", func(t *testing.T) {
+		early := func(_ any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, _ grpc.StreamHandler) error {
+			pgtide.WithToken(ss.Context(), newToken(t, home, 100))
+			if err := ss.SendHeader(nil); err != nil {
+				return err
+			}
+			<-ss.Context().Done()
+			return ss.Context().Err()
+		}
+		c := serve(t, sessions(t), append(i.ServerOptions(), grpc.ChainStreamInterceptor(early)), i.DialOptions())
+		ctx, cancel := context.WithCancel(sessionAt(t, 0))
+		defer cancel()
+		stream := open(t, ctx, c)
+		if _, err := stream.Header(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+			t.Errorf("the stream ends with %v, want Canceled", err)
+		}
+		expectToken(t, ctx, newToken(t, home, 100))
+	})
 	t.Run("outside a session", func(t *testing.T) {
 		stream := open(t, t.Context(), c)
 		if got := stream.ask("look"); got != "0/0" {
@@ -156,6 +178,30 @@ func TestGateway(t *testing.T) {
 		t.Errorf("the session behind ends at %q, %v; want 0/C8", got, err)
 	}
 	expectToken(t, ctx, newToken(t, home, 200))
+}
+
+// Two writes at positions that are not known have the same token, and so have two
+// reads of one node. The callee's may be later: the caller must hear of it.
+func TestOpen(t *testing.T) {
+	for name, flags := range map[string]byte{"a write": 1, "a read": 4} {
+		t.Run(name, func(t *testing.T) {
+			token, i := newOpen(t, flags), newInterceptors(t, pgtidegrpc.Options{})
+			s := &service{do: func(ctx context.Context, what string) (string, error) {
+				pgtide.WithToken(ctx, token)
+				return "", nil
+			}}
+			c := serve(t, s, i.ServerOptions(), i.DialOptions())
+			ctx := sessionAt(t, 0)
+			pgtide.WithToken(ctx, token)
+			if _, err := unary(ctx, c, "open"); err != nil {
+				t.Fatal(err)
+			}
+			expectToken(t, ctx, token)
+			if stat := *i.Stat(); stat.Received < 2 {
+				t.Errorf("counted %+v: the caller has heard nothing", stat)
+			}
+		})
+	}
 }
 
 func TestIncoming(t *testing.T) {

@@ -7,7 +7,8 @@
 //		...
 //	})
 //
-// Clients that only add jobs need it for [Committed] alone.
+// Clients that only add jobs need it for [Committed], and when they add jobs with
+// the metadata of others.
 //
 // # What a job sees
 //
@@ -42,5 +43,7 @@
 //
 // Tokens are under the key [MetadataKey], unsigned: whoever can write to the
 // table of jobs can do more than forge one. One that is malformed or of another
-// cluster is dropped, and the attempt sees what is committed when it begins.
+// cluster is dropped, and the attempt sees what is committed when it begins. So
+// is one that a job is added with, as a copy of another's metadata, by a client
+// that has the middleware.
 package pgtideriver

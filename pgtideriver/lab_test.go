@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,7 +123,7 @@ func (p process) write(t *testing.T, ctx context.Context, text string) {
 type lookArgs struct {
 	Note string `json:"note" river:"unique"`
 	// Once is what it does after its first look: write the note again, and then
-	// "fail" or "snooze".
+	// "fail", "snooze" or be interrupted: "stop".
 	Once string `json:"once"`
 }
 
@@ -141,6 +142,10 @@ type worker struct {
 	looks  chan look
 	events <-chan *river.Event
 	once   bool
+	// stop ends the program as Config.SoftStopTimeout has it, and working says
+	// that an attempt waits for that.
+	stop    func()
+	working chan struct{}
 }
 
 // NextRetry implements [river.Worker]: at once.
@@ -161,15 +166,20 @@ func (w *worker) Work(ctx context.Context, job *river.Job[lookArgs]) error {
 		l.at = d.Role
 	}
 	defer func() { w.looks <- l }()
-	if job.Args.Once == "" || w.once {
+	if job.Args.Once == "" || w.once || l.notes > 1 {
 		return nil
 	}
 	w.once = true
 	if _, err := w.db.Exec(ctx, "insert into note values ($1)", job.Args.Note); err != nil {
 		return err
 	}
-	if job.Args.Once == "snooze" {
+	switch job.Args.Once {
+	case "snooze":
 		return river.JobSnooze(0)
+	case "stop":
+		close(w.working)
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return errOnce
 }
@@ -179,7 +189,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[lookArgs]) error {
 func work(t *testing.T, c cluster, o *pgtideriver.Options) *worker {
 	t.Helper()
 	p := startProcess(t, c)
-	w := &worker{db: p.db, looks: make(chan look, 100)}
+	w := &worker{db: p.db, looks: make(chan look, 100), working: make(chan struct{})}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, w)
 	config := &river.Config{
@@ -187,6 +197,7 @@ func work(t *testing.T, c cluster, o *pgtideriver.Options) *worker {
 		FetchCooldown:     10 * time.Millisecond,
 		Queues:            map[string]river.QueueConfig{queue(t): {MaxWorkers: 1}},
 		Workers:           workers,
+		SoftStopTimeout:   time.Millisecond,
 		TestOnly:          true,
 	}
 	if o != nil {
@@ -200,13 +211,14 @@ func work(t *testing.T, c cluster, o *pgtideriver.Options) *worker {
 	if err := client.Start(running); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(running, 20*time.Second)
 		defer cancel()
 		if err := client.Stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)
 		}
 	})
+	t.Cleanup(w.stop)
 	return w
 }
 

@@ -37,7 +37,7 @@ func TestMetadata(t *testing.T) {
 	whole := carried{Token: token}
 	for _, tt := range []struct {
 		name, metadata string
-		attempt        int
+		fetched        int
 		want           carried
 	}{
 		{"none", ``, 1, carried{}},
@@ -49,13 +49,12 @@ func TestMetadata(t *testing.T) {
 		{"a token of another cluster", string(write(nil, carried{Token: newToken(t, abroad)})), 1, carried{}},
 		{"what is written", string(write(nil, whole)), 1, whole},
 		{"beside others", string(write([]byte(`{"a":1}`), whole)), 1, whole},
-		{"a second attempt", with(`}}`), 2, carried{}},
-		{"snoozed by the worker", with(`},"snoozes":1}`), 1, carried{}},
-		{"snoozed by the middleware", with(`,"snoozes":1},"snoozes":1}`), 1, carried{Token: token, Snoozes: 1}},
-		{"snoozed by both", with(`,"snoozes":1},"snoozes":2}`), 1, carried{Snoozes: 1}},
-		{"snoozed nobody knows how often", with(`},"snoozes":"x"}`), 1, carried{}},
+		{"fetched before", with(`}}`), 2, carried{}},
+		{"fetched nobody knows how often", with(`}}`), 0, carried{}},
+		{"snoozed by the middleware", with(`,"fetched":3,"snoozes":1}}`), 4, carried{Token: token, Fetched: 3, Snoozes: 1}},
+		{"and fetched since", with(`,"fetched":3,"snoozes":1}}`), 5, carried{Fetched: 3, Snoozes: 1}},
 	} {
-		if got := read(&rivertype.JobRow{Metadata: []byte(tt.metadata), Attempt: tt.attempt}, home); got != tt.want {
+		if got := read(&rivertype.JobRow{Metadata: []byte(tt.metadata), AttemptedBy: make([]string, tt.fetched)}, home); got != tt.want {
 			t.Errorf("%s: read %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
@@ -70,6 +69,16 @@ func TestMetadata(t *testing.T) {
 	} {
 		if got := string(write([]byte(in), carried{Token: token})); got != want {
 			t.Errorf("write into %s: %s, want %s", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{
+		``:                               ``,
+		`{"a": 1}`:                       `{"a": 1}`,
+		`{"pgtide":{},"z":{"y":[1, 2]}}`: `{"z":{"y":[1,2]}}`,
+		`{`:                              `{`,
+	} {
+		if got := string(write([]byte(in), carried{})); got != want {
+			t.Errorf("write nothing into %s: %s, want %s", in, got, want)
 		}
 	}
 }

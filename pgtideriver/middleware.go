@@ -57,12 +57,13 @@ func Committed(ctx context.Context) context.Context {
 
 // InsertMany implements [rivertype.JobInsertMiddleware].
 func (m *Middleware) InsertMany(ctx context.Context, jobs []*rivertype.JobInsertParams, doInner func(context.Context) ([]*rivertype.JobInsertResult, error)) ([]*rivertype.JobInsertResult, error) {
-	if t, _ := ctx.Value(committedKey{}).(pgtide.Token); !t.IsZero() {
-		for _, job := range jobs {
-			if len(job.UniqueKey) == 0 {
-				job.Metadata = write(job.Metadata, carried{Token: t})
-			}
+	t, _ := ctx.Value(committedKey{}).(pgtide.Token)
+	for _, job := range jobs {
+		c := carried{Token: t}
+		if len(job.UniqueKey) > 0 {
+			c = carried{}
 		}
+		job.Metadata = write(job.Metadata, c)
 	}
 	return doInner(ctx)
 }
@@ -92,6 +93,7 @@ func (m *Middleware) snooze(ctx context.Context, job *rivertype.JobRow, c carrie
 		return false
 	}
 	c.Snoozes++
+	c.Fetched = len(job.AttemptedBy)
 	// A replica that is always a little behind would never have what is committed
 	// by then, and need not. Only a unique job may be meant by somebody who comes
 	// meanwhile.

@@ -132,6 +132,21 @@ func TestMiddleware(t *testing.T) {
 		})
 	}
 
+	t.Run("a committed job sees its attempt before, which the end of its program has interrupted", func(t *testing.T) {
+		ctx, w := pgtide.NewSession(t.Context()), work(t, c, &briefly)
+		p.write(t, ctx, t.Name())
+		c.catchUp(t)
+		p.add(t, pgtideriver.Committed(ctx), lookArgs{Note: t.Name(), Once: "stop"}, river.InsertOpts{})
+		select {
+		case <-w.working:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the job is not worked within 20 s")
+		}
+		w.stop()
+		w.expect(t, atReplica)
+		work(t, c, &briefly).expect(t, look{notes: 2, attempt: 1, at: pgtide.RolePrimary})
+	})
+
 	t.Run("a unique job sees what is written when it is added again", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		p.write(t, ctx, "another note")
@@ -145,6 +160,19 @@ func TestMiddleware(t *testing.T) {
 				p.write(t, ctx, t.Name())
 			}
 		}
+		work(t, c, &noWait).expect(t, atPrimary)
+	})
+
+	t.Run("a job that is added with the metadata of another sees what is committed", func(t *testing.T) {
+		ctx := pgtide.NewSession(t.Context())
+		p.write(t, ctx, "another note")
+		c.catchUp(t)
+		result, err := p.adder(t).Insert(pgtideriver.Committed(ctx), lookArgs{}, &river.InsertOpts{Queue: "nobody"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.write(t, t.Context(), t.Name())
+		p.add(t, t.Context(), lookArgs{Note: t.Name()}, river.InsertOpts{Metadata: result.Job.Metadata})
 		work(t, c, &noWait).expect(t, atPrimary)
 	})
 }
