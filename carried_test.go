@@ -2,6 +2,8 @@ package pgtide_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"time"
@@ -69,5 +71,41 @@ func TestSessionLevelGoesOnElsewhere(t *testing.T) {
 	third := open(t, c, o)
 	if is := page(pgtide.WithToken(t.Context(), carried), third); is.Role != pgtide.RolePrimary {
 		t.Errorf("after a restart of %s: %v, want the primary", was.Node, is)
+	}
+}
+
+// TestTokensConcernTheirSessions has clients show tokens of writes whose positions are
+// not known, as anybody who has got one can, as often as they like. What runs outside
+// a session is not sent to the primary for it.
+func TestTokensConcernTheirSessions(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	db := open(t, c, pgtide.Options{ProbeInterval: time.Hour, MaxStaleness: -1, WaitBudget: -1})
+	role := func(ctx context.Context) (role string) {
+		t.Helper()
+		if err := db.QueryRow(ctx, "select case when pg_is_in_recovery() then 'replica' else 'primary' end").Scan(&role); err != nil {
+			t.Fatal(err)
+		}
+		return role
+	}
+	b := binary.BigEndian.AppendUint64([]byte{1, 1}, db.SystemID())
+	var unplaced pgtide.Token
+	if err := unplaced.UnmarshalText([]byte(base64.RawURLEncoding.EncodeToString(append(b, make([]byte, 16)...)))); err != nil {
+		t.Fatal(err)
+	}
+	if is := role(t.Context()); is != "replica" {
+		t.Fatalf("a read outside a session, at first: %s, want replica", is)
+	}
+	if is := role(pgtide.WithToken(t.Context(), unplaced)); is != "primary" {
+		t.Errorf("a read with the token: %s, want primary", is)
+	}
+	if is := role(t.Context()); is != "replica" {
+		t.Errorf("a read outside a session, after a client has shown a token: %s, want replica", is)
+	}
+	if _, err := db.Exec(t.Context(), "delete from message where false"); err != nil {
+		t.Fatal(err)
+	}
+	if is := role(t.Context()); is != "primary" {
+		t.Errorf("a read outside a session, after a write: %s, want primary", is)
 	}
 }

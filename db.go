@@ -28,6 +28,9 @@ type DB struct {
 	kinds   sqlkind.Cache
 	// writes counts the calls that may have written and have returned.
 	writes atomic.Uint64
+	// own is what writes stood at after the newest of them that was made through
+	// this DB. The others are those of tokens: they concern their sessions alone.
+	own    atomic.Uint64
 	groups map[string]uint64 // the nodes of each, as a bit mask
 	queued atomic.Int64      // calls that wait for a primary
 	spill  chan struct{}     // places for reads at the primary because replicas lag; nil sets no limit

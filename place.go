@@ -104,7 +104,7 @@ func (c *call) demand(ctx context.Context, v *topology.View, now time.Duration) 
 	case c.state != nil:
 		c.state.demand(&c.req, v)
 	case c.req.Level != route.Eventual:
-		c.req.Writes = c.db.writes.Load()
+		c.req.Writes = c.db.own.Load()
 	}
 	c.req.WaitLeft = 0
 	if c.state == nil && c.req.Target != route.ToNode {

@@ -45,7 +45,9 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 
 // Settled reports whether every node, as last observed, has what t stands for,
 // also those that may come back: whoever reads through db sees it without showing
-// t, so t need not be kept. It asks nobody.
+// t, so t need not be kept. A replica that crashes after that may show less again
+// until it has caught up; [Options.MaxStaleness], if it is not turned off, keeps
+// reads off it while there is a primary. It asks nobody.
 func (db *DB) Settled(t Token) bool {
 	v := db.watch.View()
 	switch {

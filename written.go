@@ -61,6 +61,8 @@ func (c *call) hand() {
 // failed may have been no more than the answer.
 func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node, acked bool) {
 	count := db.writes.Add(1)
+	for own := db.own.Load(); own < count && !db.own.CompareAndSwap(own, count); own = db.own.Load() {
+	}
 	if st == nil {
 		return
 	}

@@ -49,12 +49,11 @@ func (w *response) set(t pgtide.Token, wrote bool) {
 	}
 	w.m.stat.sent.Add(1)
 	cookie := w.m.cookie
-	cookie.Name = w.m.name(text)
 	if wrote {
 		text = wroteMark + text
 		w.cookies = append(w.cookies, w.pins...) // the new one pins for longer
 	}
-	cookie.Value = text
+	cookie.Name, cookie.Value = w.m.name(text), text
 	h := w.out.Header()
 	h.Set(w.m.header, text)
 	w.clear(cookie.Name)
@@ -70,8 +69,9 @@ func (w *response) clear(except string) {
 	if lines := h["Set-Cookie"]; len(lines) > 0 {
 		// A Wrap inside this one has set and cleared them too.
 		h["Set-Cookie"] = slices.DeleteFunc(lines, func(line string) bool {
-			name, _, _ := strings.Cut(line, "=")
-			return w.m.owns(name)
+			name, value, _ := strings.Cut(line, "=")
+			value, _, _ = strings.Cut(value, ";")
+			return w.m.owns(name) && w.covers(value, except != "")
 		})
 	}
 	cookie := w.m.cookie
@@ -88,9 +88,23 @@ func (w *response) clear(except string) {
 	}
 }
 
+// covers reports whether a cookie that this response has set can go: it takes one
+// back, or holds what the token that is sent now holds too. One of another cluster,
+// or of a session begun by the handler, does not.
+func (w *response) covers(text string, sends bool) bool {
+	if text == "" {
+		return true
+	}
+	t, err := w.m.keys.Verify(strings.TrimPrefix(text, wroteMark), time.Now(), 0)
+	return sends && err == nil && t.SystemID() == w.carried.SystemID() && w.carried.Merge(t).Equal(w.carried)
+}
+
 // mayHaveWritten reports whether the request may have done more than read: under
 // consistency Session reads move the token too.
 func (w *response) mayHaveWritten() bool {
+	if w.wroteElsewhere.Load() {
+		return true
+	}
 	decisions := pgtide.Explain(&w.ctx)
 	return len(decisions) >= 64 || slices.ContainsFunc(decisions, func(d pgtide.Decision) bool {
 		switch d.Reason {
@@ -103,9 +117,22 @@ func (w *response) mayHaveWritten() bool {
 	}) || len(decisions) == 0 // what moved the token was not done through a DB
 }
 
+// forget takes back the cookies that the handler has set: they may name what is
+// not there, as that of a login does.
+func (w *response) forget() {
+	h := w.out.Header()
+	if lines := h["Set-Cookie"]; len(lines) > w.before {
+		h["Set-Cookie"] = lines[:w.before:w.before]
+	}
+	for _, name := range []string{"Cache-Control", "Expires"} {
+		h.Del(name) // what they say is of another answer
+	}
+}
+
 // fail answers in the handler's place.
 func (w *response) fail() {
 	h := w.out.Header()
+	h.Set("Cache-Control", "no-store")
 	for _, name := range []string{"Content-Length", "Content-Encoding", "Content-Range", "Content-Disposition", "Etag", "Last-Modified", "Location", "Trailer"} {
 		h.Del(name)
 	}

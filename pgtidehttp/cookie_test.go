@@ -153,6 +153,53 @@ func TestUnknownCookiesAreLeft(t *testing.T) {
 	}
 }
 
+// A Wrap further out leaves the cookies alone that one further in has set for
+// another cluster, or for a session that a handler between them has begun.
+func TestCookiesOfAnotherWrap(t *testing.T) {
+	outer := newTest(t, Options{})
+	inner := newTest(t, Options{})
+	inner.db = otherDB{inner.db}
+	between := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r.WithContext(pgtide.NewSession(r.Context())))
+		})
+	}
+	for _, tt := range []struct {
+		name  string
+		inner func(http.Handler) http.Handler
+		wrote pgtide.Token
+	}{
+		{"two clusters", func(h http.Handler) http.Handler { return between(inner.Wrap(h)) }, newToken(t, abroad, 50)},
+		{"two sessions", func(h http.Handler) http.Handler { return between(outer.Wrap(h)) }, newToken(t, home, 500)},
+	} {
+		for _, too := range []bool{false, true} { // the outer session has written too
+			outer.db.(*fakeDB).passed = 100
+			r := post()
+			r.AddCookie(outer.cookieOf(outer.keys.Sign(newToken(t, home, 100), time.Now())))
+			w := httptest.NewRecorder()
+			outer.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if too {
+					write(r.Context(), newToken(t, home, 200))
+				}
+				tt.inner(writing(tt.wrote)).ServeHTTP(w, r)
+			})).ServeHTTP(w, r)
+			found := false
+			for _, c := range w.Result().Cookies() {
+				token, err := outer.keys.Verify(c.Value, time.Now(), 0)
+				found = found || err == nil && token.Equal(tt.wrote)
+			}
+			if !found {
+				t.Errorf("%s, both written: %v: the response sets %v, want one for what was written further in", tt.name, too, w.Result().Cookies())
+			}
+		}
+	}
+}
+
+// otherDB is of another cluster.
+type otherDB struct{ database }
+
+func (otherDB) SystemID() uint64 { return abroad }
+
 func TestPin(t *testing.T) {
 	m, j := newTest(t, Options{PinFor: 5 * time.Second}), newJar(t)
 	pinned := func(r *http.Request) (is bool) {
@@ -192,6 +239,29 @@ func TestPin(t *testing.T) {
 	bare.AddCookie(m.cookieOf(m.keys.Sign(newToken(t, home, 100), time.Now())))
 	if pinned(bare) {
 		t.Error("a token that a read has moved pins")
+	}
+}
+
+// Of two responses at once with the same token, the one to a request that only read
+// does not lift the pin of the one that wrote, whichever comes last.
+func TestPinOutOfOrder(t *testing.T) {
+	m := newTest(t, Options{PinFor: 5 * time.Second})
+	token := newToken(t, home, 100)
+	out := func(wrote bool) *http.Response {
+		w := httptest.NewRecorder()
+		out := &response{out: w, m: m, request: get()}
+		out.set(token, wrote)
+		return w.Result()
+	}
+	for range 3 { // the clock's second may change between the two
+		j := newJar(t)
+		j.response(out(true))
+		j.response(out(false))
+		is := false
+		serve(m, j.request(), func(_ http.ResponseWriter, r *http.Request) { is = scopeOf(r.Context()).pinned })
+		if !is {
+			t.Error("a browser that has written is not pinned")
+		}
 	}
 }
 

@@ -163,6 +163,42 @@ func TestPinFor(t *testing.T) {
 	}
 }
 
+// A client is pinned too by what another service wrote for it, whatever else the
+// request has read.
+func TestPinForWritesElsewhere(t *testing.T) {
+	back := newApp(t, cluster, pgtide.Options{}, pgtidehttp.Options{PinFor: time.Minute})
+	back.mux.Handle("POST /write", back.handle(writers[0].serve))
+	front := newApp(t, cluster, pgtide.Options{}, pgtidehttp.Options{PinFor: time.Minute})
+	keys, err := pgtide.NewKeys([]byte("a secret for the tests of today"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &pgtidehttp.Transport{DB: front.db, Keys: keys}}
+	front.mux.Handle("POST /write", front.handle(func(db *pgtide.DB, w http.ResponseWriter, r *http.Request) error {
+		var n int
+		if err := db.QueryRow(r.Context(), "select count(*) from message").Scan(&n); err != nil {
+			return err
+		}
+		call, err := http.NewRequestWithContext(r.Context(), http.MethodPost, back.URL+"/write?id="+id(r), nil)
+		if err != nil {
+			return err
+		}
+		res, err := client.Do(call)
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	}))
+	front.mux.Handle("/page", front.handle(explain))
+	browser := newBrowser(t)
+	if res, body := request(t, browser, "POST", front.URL+"/write?id="+newID(), nil); res.StatusCode != http.StatusOK {
+		t.Fatalf("the write is answered %d %q", res.StatusCode, body)
+	}
+	if d := decided(t, browser, "GET", front.URL+"/page", nil); d.Reason != pgtide.ReasonStrong {
+		t.Errorf("a browser that has just written reads at the %s, %s; want the primary, pinned", d.Role, d.Reason)
+	}
+}
+
 // A write in a request that reads: refused, told, or done and then seen.
 func TestWriteInRead(t *testing.T) {
 	for _, tt := range []struct {

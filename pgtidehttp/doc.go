@@ -93,7 +93,8 @@
 // A cache that gave one client's token to another would set the other back. So
 // a response with a token gets "Cache-Control: private" if the handler has not
 // set Cache-Control. One that it has set is left alone: a response to a request
-// that writes must not be marked public. Responses without a token are
+// that writes must not be marked public, nor at consistency [pgtide.Session] any to
+// one that reads. Responses without a token are
 // not touched, and no Vary is added: a token does not change what a page is,
 // only how fresh it must be. A response may take cookies back whoever gets it: the
 // name of one stands for one token, which is not needed any more.
@@ -104,4 +105,8 @@
 // on, and [http.ResponseController] works with it. Flush and Hijack are always
 // there; where the server's own writer lacks them, the first does nothing and
 // the second returns [http.ErrNotSupported].
+//
+// An [http.TimeoutHandler] further out answers in the place of a response whose
+// token is lost with it: one further in answers through Wrap, and only what the
+// handler does after that is late.
 package pgtidehttp

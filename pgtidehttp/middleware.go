@@ -103,7 +103,7 @@ func newMiddleware(db database, o Options) *Middleware {
 // goes on.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &response{out: w, m: m, request: r}
+		out := &response{out: w, m: m, request: r, before: len(w.Header()["Set-Cookie"])}
 		m.begin(out, r)
 		returned := false
 		// Also when next panics: a handler further out may answer in its place,

@@ -65,11 +65,16 @@ func (m *Middleware) owns(name string) bool {
 	return ok && len(rest) == 1+nameSize && rest[0] == '-'
 }
 
-// name is that of the cookie that carries text. A name never stands for another
+// name is that of the cookie that carries text, with its wroteMark if it has one.
+// The same token with one is another cookie: the one without must not lift its pin. A name never stands for another
 // token: so no response can take back one that it has not seen, in whatever
 // order a browser gets responses to requests it made at once.
 func (m *Middleware) name(text string) string {
-	return m.cookie.Name + "-" + text[len(text)-nameSize:]
+	end := len(text)
+	if strings.HasPrefix(text, wroteMark) {
+		end--
+	}
+	return m.cookie.Name + "-" + text[end-nameSize:end]
 }
 
 // incoming reads the tokens of one request.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/pgtide/pgtide"
 )
@@ -19,11 +20,14 @@ type response struct {
 	ctx     scoped        // what the handler is served in
 	carried pgtide.Token  // what the client has, or will have with this response
 	begun   bool          // the header is out, or hijacked
-	err     error         // why another header was sent than the handler's
+	// wroteElsewhere says that another service wrote for the request: see Transport.
+	wroteElsewhere atomic.Bool
+	err            error // why another header was sent than the handler's
 
 	// Names of the cookies that the request brought: those that pin, and others.
 	pins, cookies []string
 	few           [2]string // what cookies holds in most requests
+	before        int       // how many cookies were set further out
 
 	key string       // in the Store
 	tx  *transaction // of the request: own, or that of a Wrap further out on the same DB
@@ -46,6 +50,9 @@ func (w *response) begin(status int) bool {
 	}
 	w.begun = true
 	w.err = w.tx.end(&w.ctx, status < http.StatusInternalServerError, &w.m.stat)
+	if w.err != nil {
+		w.forget()
+	}
 	w.carry()
 	if w.err != nil {
 		if w.m.onCommitError != nil {
@@ -131,6 +138,9 @@ func (w *response) Flush() { _ = w.FlushError() }
 
 // FlushError is what [http.ResponseController.Flush] calls.
 func (w *response) FlushError() error {
+	if !supports[interface{ FlushError() error }](w.out) && !supports[http.Flusher](w.out) {
+		return http.ErrNotSupported // no header is sent: nothing ends
+	}
 	first := w.begin(http.StatusOK)
 	if w.err != nil {
 		return w.err
@@ -142,6 +152,9 @@ func (w *response) FlushError() error {
 
 // Hijack implements [http.Hijacker].
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if !supports[http.Hijacker](w.out) {
+		return nil, nil, http.ErrNotSupported
+	}
 	first := w.begin(http.StatusSwitchingProtocols)
 	if w.err != nil {
 		return nil, nil, w.err
@@ -151,11 +164,31 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// takeBack notes that the header was not sent after all: what the handler does
-// from now on can still be carried.
+// takeBack notes that the header was not sent after all, by a writer that has the
+// method and cannot: what the handler does from now on can still be carried,
+// though its transaction has ended.
 func (w *response) takeBack(first bool, err error) {
 	if first && errors.Is(err, http.ErrNotSupported) {
 		w.begun = false
+	}
+}
+
+// supports reports whether w, or what it wraps, is a T: what
+// [http.ResponseController] would call.
+func supports[T any](w http.ResponseWriter) bool {
+	for {
+		if inner, ok := w.(*response); ok { // it has everything, and may only pass it on
+			w = inner.out
+			continue
+		}
+		if _, ok := w.(T); ok {
+			return true
+		}
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = outer.Unwrap()
 	}
 }
 

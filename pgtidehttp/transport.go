@@ -25,9 +25,10 @@ type Transport struct {
 	// Base makes the requests. Defaults to [http.DefaultTransport].
 	Base http.RoundTripper
 	// Allow reports whether a request goes to a service that shares the Keys.
-	// Nil means all requests made through this Transport: give one that also
-	// goes elsewhere an Allow. It is asked for each request, those that follow a
-	// redirect too.
+	// Nil means all requests made through this Transport, but for those that
+	// follow a redirect away from the scheme and host first asked: give one that
+	// also goes elsewhere an Allow. It is asked for each request, those that
+	// follow a redirect too.
 	Allow func(*http.Request) bool
 	// Header defaults to [DefaultHeader].
 	Header string
@@ -55,7 +56,11 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		base = http.DefaultTransport
 	}
 	ctx := r.Context()
-	if !pgtide.HasSession(ctx) || t.Allow != nil && !t.Allow(r) {
+	allow := t.Allow
+	if allow == nil {
+		allow = sameHost
+	}
+	if !pgtide.HasSession(ctx) || !allow(r) {
 		return base.RoundTrip(r)
 	}
 	header := http.CanonicalHeaderKey(cmp.Or(t.Header, DefaultHeader))
@@ -73,12 +78,27 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if i == maxAnswers {
 			break
 		}
-		token, err := t.Keys.Verify(strings.TrimPrefix(text, wroteMark), time.Now(), lifetime)
+		text, wrote := strings.CutPrefix(text, wroteMark)
+		token, err := t.Keys.Verify(text, time.Now(), lifetime)
 		if err == nil && token.SystemID() == db.SystemID() {
+			if w := scopeOf(ctx).w; wrote && w != nil {
+				w.wroteElsewhere.Store(true)
+			}
 			pgtide.WithToken(ctx, token) // into the session that ctx has
 		}
 	}
 	return res, nil
+}
+
+// sameHost reports whether r goes where the request went that was redirected to it,
+// if one was: the other service names where a redirect leads, not the caller.
+func sameHost(r *http.Request) bool {
+	for from := r; from.Response != nil; {
+		if from = from.Response.Request; from == nil || from.URL.Host != r.URL.Host || from.URL.Scheme != r.URL.Scheme {
+			return false
+		}
+	}
+	return true
 }
 
 // maxAnswers is how many tokens of one response are looked at.

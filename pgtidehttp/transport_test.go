@@ -116,6 +116,47 @@ func TestTransportRedirects(t *testing.T) {
 	}
 }
 
+// Who is told nothing of other services does not follow a redirect to one with a
+// token: it would be theirs, to be used for as long as it lives.
+func TestTransportRedirectsElsewhere(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		to   []string
+		want bool // of the last
+	}{
+		{"same host", []string{"http://a.test/2", "http://a.test/3"}, true},
+		{"another host", []string{"http://b.test/"}, false},
+		{"within another host", []string{"http://b.test/", "http://b.test/2"}, false},
+		{"there and back", []string{"http://b.test/", "http://a.test/2"}, false},
+		{"another port", []string{"http://a.test:81/"}, false},
+		{"another scheme", []string{"https://a.test/"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newTest(t, Options{})
+			var sent []bool
+			transport := &Transport{Keys: m.keys, db: m.db, Base: answer(func(r *http.Request) *http.Response {
+				sent = append(sent, r.Header.Get(DefaultHeader) != "")
+				res := &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: r}
+				if len(sent) <= len(tt.to) {
+					res.StatusCode = 302
+					res.Header.Set("Location", tt.to[len(sent)-1])
+				}
+				return res
+			})}
+			r, err := http.NewRequestWithContext(pgtide.WithToken(t.Context(), newToken(t, home, 100)), http.MethodGet, "http://a.test", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := (&http.Client{Transport: transport}).Do(r); err != nil {
+				t.Fatalf("request: %v", err)
+			}
+			if len(sent) != len(tt.to)+1 || !sent[0] || sent[len(tt.to)] != tt.want {
+				t.Errorf("tokens were sent: %v; want one first and %v at last", sent, tt.want)
+			}
+		})
+	}
+}
+
 type closed struct {
 	io.Reader
 	closed bool

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -159,8 +160,8 @@ func TestCommitFails(t *testing.T) {
 				write(r.Context(), newToken(t, home, 100))
 				w.Header().Set("Location", "/done")
 				w.Header().Set("Content-Length", "4")
-				if err := tt.answer(w); err != nil && !errors.Is(err, ErrNotCommitted) {
-					t.Errorf("the handler is told %v, want ErrNotCommitted", err)
+				if err := tt.answer(w); err != nil && !errors.Is(err, ErrNotCommitted) && !errors.Is(err, http.ErrNotSupported) {
+					t.Errorf("the handler is told %v, want ErrNotCommitted, or what the recorder cannot do", err)
 				}
 				w.WriteHeader(200)
 				if _, err := w.Write([]byte("done")); tt.name != "silence" && !errors.Is(err, ErrNotCommitted) {
@@ -175,6 +176,60 @@ func TestCommitFails(t *testing.T) {
 			}
 			if got, want := *m.Stat(), (Stat{Sent: 1, CommitErrors: 1}); got != want || len(begun) != 1 {
 				t.Errorf("counters are %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// What is not committed is not in a cache, and nobody is logged in by it.
+func TestCommitFailsWithHeaders(t *testing.T) {
+	m := newTest(t, Options{Transactions: true})
+	m.db.(*fakeDB).begin = func(o pgx.TxOptions) (pgx.Tx, error) { return &fakeTx{commitErr: errors.New("broken")}, nil }
+	w := httptest.NewRecorder()
+	http.SetCookie(w, &http.Cookie{Name: "outer", Value: "1"})
+	m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mustTx(t, r)
+		write(r.Context(), newToken(t, home, 100))
+		http.SetCookie(w, &http.Cookie{Name: "login", Value: "1"})
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		w.Header().Set("Expires", "Fri, 01 Jan 2100 00:00:00 GMT")
+		w.WriteHeader(http.StatusCreated)
+	})).ServeHTTP(w, post())
+	var names []string
+	for _, c := range w.Result().Cookies() {
+		names = append(names, c.Name)
+	}
+	if len(names) != 2 || names[0] != "outer" || !m.owns(names[1]) {
+		t.Errorf("the 500 sets cookies %q, want the one further out and the token's", names)
+	}
+	if h := w.Result().Header; h.Get("Cache-Control") != "no-store" || h.Get("Expires") != "" {
+		t.Errorf("the 500 has Cache-Control %q and Expires %q, want no-store and none", h.Get("Cache-Control"), h.Get("Expires"))
+	}
+}
+
+// What the writer behind cannot do sends no header, and so ends no transaction: a
+// handler below an http.TimeoutHandler may flush, and fail later.
+func TestUnsupportedEndsNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		call func(http.ResponseWriter)
+	}{
+		{"flush", func(w http.ResponseWriter) { w.(http.Flusher).Flush() }},
+		{"hijack", func(w http.ResponseWriter) { _, _, _ = w.(http.Hijacker).Hijack() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m, tx := newTest(t, Options{Transactions: true}), &fakeTx{}
+			m.db.(*fakeDB).begin = func(pgx.TxOptions) (pgx.Tx, error) { return tx, nil }
+			h := m.Wrap(m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mustTx(t, r)
+				tt.call(w)
+				mustTx(t, r)
+				http.Error(w, "no", http.StatusInternalServerError)
+			})))
+			w := httptest.NewRecorder()
+			http.TimeoutHandler(h, time.Minute, "").ServeHTTP(w, post())
+			if w.Code != http.StatusInternalServerError || !slices.Equal(tx.ended, []string{"rollback"}) {
+				t.Errorf("the response is %d and the transaction's end %q, want 500 and a rollback", w.Code, tx.ended)
 			}
 		})
 	}
