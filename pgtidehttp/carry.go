@@ -38,6 +38,23 @@ func (w *response) carry() {
 	case len(w.cookies) > 0 && w.m.db.Settled(w.carried):
 		w.clear("")
 	}
+	if !changed && w.called && !w.carried.Covers(w.carried) {
+		w.answer()
+	}
+}
+
+// answer sends a token back that has not changed, to a service whose session may go
+// on: what was done here at a position that is not known may be later than what
+// it takes the same token for. A browser has only what it brings again.
+func (w *response) answer() {
+	h := w.out.Header()
+	if text := w.m.keys.Sign(w.carried, time.Now()); text != "" {
+		w.m.stat.sent.Add(1)
+		h.Set(w.m.header, text)
+	}
+	if len(h["Cache-Control"]) == 0 {
+		h.Set("Cache-Control", "private")
+	}
 }
 
 // set sends t, in place of the cookies that the request has brought: they are a

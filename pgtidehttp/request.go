@@ -102,6 +102,7 @@ func (in *incoming) take(name, text string) bool {
 		return true
 	}
 	out.carried = out.carried.Merge(t)
+	out.called = out.called || name == ""
 	pins := false
 	if wrote && m.pinFor > 0 {
 		_, err := m.keys.Verify(text, in.now, m.pinFor)

@@ -28,6 +28,7 @@ type response struct {
 	pins, cookies []string
 	few           [2]string // what cookies holds in most requests
 	before        int       // how many cookies were set further out
+	called        bool      // a token came in a header: from a service, perhaps
 
 	key string       // in the Store
 	tx  *transaction // of the request: own, or that of a Wrap further out on the same DB
