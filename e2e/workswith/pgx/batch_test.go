@@ -42,7 +42,7 @@ func TestBatches(t *testing.T) {
 		if one.Likes != 2 || fmt.Sprint(texts) != "[hello world]" || tag != 3 {
 			t.Errorf("read %v, %v, %d rows", one, texts, tag)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 	})
 
 	t.Run("with a write goes to the primary", func(t *testing.T) {
@@ -92,13 +92,13 @@ func TestBatches(t *testing.T) {
 		b := &pgx.Batch{}
 		b.Queue(insert, "not alone")
 		b.Queue(insert, "hello")
-		refused(t, db.SendBatch(ctx, b).Close(), "23505")
+		paused.Refused(t, db.SendBatch(ctx, b).Close(), "23505")
 		if err := db.QueryRow(ctx, "select id from message where text = 'not alone'").Scan(new(int64)); !errors.Is(err, pgx.ErrNoRows) {
 			t.Errorf("a batch that failed left a row: %v", err)
 		}
 		b = &pgx.Batch{}
 		b.Queue("select nothing")
-		refused(t, db.SendBatch(ctx, b).Close(), "42703")
+		paused.Refused(t, db.SendBatch(ctx, b).Close(), "42703")
 		mine := errors.New("mine")
 		b = &pgx.Batch{}
 		b.Queue("select 1").QueryRow(func(pgx.Row) error { return mine })
@@ -141,9 +141,9 @@ func TestBatches(t *testing.T) {
 		}
 		c.OnReplica(t, "select from message where likes = 50")
 		_, err = db.CopyFrom(ctx, table, columns, pgx.CopyFromRows([][]any{{"c", 51}, {"a", 51}}))
-		refused(t, err, "23505")
+		paused.Refused(t, err, "23505")
 		_, err = db.CopyFrom(ctx, table, columns, pgx.CopyFromFunc(func() ([]any, error) { return nil, errors.New("broken") }))
-		refused(t, err, "57014") // the server's answer to an error of the source
+		paused.Refused(t, err, "57014") // the server's answer to an error of the source
 		if err := db.QueryRow(ctx, "select count(*) from message where likes = 51").Scan(&found); err != nil || found != 0 {
 			t.Errorf("copies that failed left %d rows, %v", found, err)
 		}

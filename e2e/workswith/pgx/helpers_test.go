@@ -1,12 +1,9 @@
 package pgx
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgtide/pgtide"
@@ -57,25 +54,6 @@ func configure(t *testing.T, c *paused.Cluster, change func(*pgxpool.Config)) *p
 	}
 	t.Cleanup(db.Close)
 	return db
-}
-
-// served fails the test unless the newest call of ctx's session went to a node
-// of this role.
-func served(t *testing.T, ctx context.Context, want pgtide.Role) {
-	t.Helper()
-	all := pgtide.Explain(ctx)
-	if len(all) == 0 || all[len(all)-1].Role != want {
-		t.Errorf("decisions: %v, want the last to be a %s", all, want)
-	}
-}
-
-// refused fails the test unless err is the server's, with this code.
-func refused(t *testing.T, err error, code string) {
-	t.Helper()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != code {
-		t.Errorf("error %v, want code %s of the server", err, code)
-	}
 }
 
 // idle fails the test if a connection of a node stays taken. A pool closes

@@ -39,11 +39,11 @@ func TestPools(t *testing.T) {
 		if err := read(pgtide.OnReplica(ctx), "hello"); err != nil {
 			t.Error(err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := db.Exec(ctx, "insert_message", "by name"); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if err := read(ctx, "by name"); err != nil {
 			t.Errorf("a read by name after a write by name: %v", err)
 		}
@@ -93,7 +93,7 @@ func TestPools(t *testing.T) {
 		if _, err := conn.Conn().PgConn().CopyTo(ctx, &out, "copy (select text from message where likes = 2) to stdout"); err != nil || out.String() != "world\n" {
 			t.Errorf("copied %q, %v", out.String(), err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 	})
 
 	t.Run("notifications", func(t *testing.T) {

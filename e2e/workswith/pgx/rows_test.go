@@ -23,7 +23,7 @@ func TestRows(t *testing.T) {
 		if err != nil || len(all) != 2 || all[1].Text != "world" || all[1].Likes != 2 {
 			t.Errorf("RowToStructByName: %v, %v", all, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		rows, _ = db.Query(ctx, byText, "hello")
 		one, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[message])
 		if err != nil || one.Likes != 1 {
@@ -50,7 +50,7 @@ func TestRows(t *testing.T) {
 		if _, err := pgx.CollectRows(rows, pgx.RowToStructByName[message]); err == nil {
 			t.Error("a row that lacks columns of the struct gave no error")
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 	})
 
 	t.Run("ForEachRow", func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestRows(t *testing.T) {
 		if err != nil || sum != 3 || tag.RowsAffected() != 2 {
 			t.Errorf("sum %d, %v, %v", sum, tag, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		enough := errors.New("enough")
 		rows, _ = db.Query(ctx, "select text, likes from message")
 		if _, err := pgx.ForEachRow(rows, []any{&text, &likes}, func() error { return enough }); err != enough {
@@ -84,7 +84,7 @@ func TestRows(t *testing.T) {
 			if err := db.QueryRow(ctx, "select likes from message where text = @text", args).Scan(&likes); err != nil || likes != 2 {
 				t.Errorf("%s: %d, %v", name, likes, err)
 			}
-			served(t, ctx, pgtide.RoleReplica)
+			paused.Served(t, ctx, pgtide.RoleReplica)
 		}
 		if _, err := db.Exec(ctx, "select @text::text", pgx.StrictNamedArgs{"test": "misspelt"}); err == nil {
 			t.Error("StrictNamedArgs without the argument gave no error")
@@ -103,7 +103,7 @@ func TestRows(t *testing.T) {
 		if want := n*(n+1)/2 + 100*n; sum != want {
 			t.Errorf("sum %d, want %d", sum, want)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		rows, err := db.Query(ctx, "select i from generate_series(1, $1) i", n)
 		if err != nil || !rows.Next() {
 			t.Fatalf("no first row: %v, %v", err, rows.Err())
@@ -115,7 +115,7 @@ func TestRows(t *testing.T) {
 		rows, _ = db.Query(ctx, "select 1000 / (100000 - i) from generate_series(1, $1) i", n)
 		seen := 0
 		_, err = pgx.ForEachRow(rows, []any{&i}, func() error { seen++; return nil })
-		refused(t, err, "22012")
+		paused.Refused(t, err, "22012")
 		if seen != 99_999 {
 			t.Errorf("%d rows before the error, want 99999", seen)
 		}
@@ -131,10 +131,10 @@ func TestRows(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		rows, _ := db.Query(ctx, "select nothing from message")
 		_, err := pgx.CollectRows(rows, pgx.RowToMap)
-		refused(t, err, "42703")
+		paused.Refused(t, err, "42703")
 		rows, _ = db.Query(ctx, insert+" returning id", "hello")
 		_, err = pgx.CollectOneRow(rows, pgx.RowTo[int64])
-		refused(t, err, "23505")
+		paused.Refused(t, err, "23505")
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
 		rows, _ = db.Query(canceled, "select 1")

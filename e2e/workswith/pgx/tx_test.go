@@ -71,7 +71,7 @@ func TestTransactions(t *testing.T) {
 				_, err := tx.Exec(ctx, insert, "outer")
 				return err
 			})
-			refused(t, err, "23505")
+			paused.Refused(t, err, "23505")
 			inner, err := tx.Begin(ctx)
 			if err != nil {
 				return err
@@ -115,12 +115,12 @@ func TestTransactions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		err = pgx.BeginTxFunc(ctx, db, readOnly, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, insert, "refused")
 			return err
 		})
-		refused(t, err, "25006")
+		paused.Refused(t, err, "25006")
 		if _, err := db.Exec(ctx, insert, "written"); err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestTransactions(t *testing.T) {
 		if err != nil {
 			t.Errorf("a read-only transaction after a write: %v", err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("large objects", func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestTransactions(t *testing.T) {
 		if all, err := read(4711); err != nil || string(all) != "a large object" {
 			t.Errorf("the seeded one: %q, %v", all, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		content := bytes.Repeat([]byte("0123456789"), 10_000)
 		var oid uint32
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {

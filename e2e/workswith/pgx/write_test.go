@@ -45,7 +45,7 @@ func TestWrites(t *testing.T) {
 			if err := db.QueryRow(ctx, "select id from message where likes = $1", 1).Scan(new(int64)); err != nil {
 				t.Error(err)
 			}
-			served(t, ctx, pgtide.RoleReplica)
+			paused.Served(t, ctx, pgtide.RoleReplica)
 			idle(t, db)
 		})
 	}

@@ -27,30 +27,30 @@ func TestPgxscan(t *testing.T) {
 		if err := pgxscan.Select(ctx, db, &users, "select * from users order by user_id"); err != nil || len(users) != 2 || *users[0].Age != 30 || users[1].Email != nil {
 			t.Fatalf("Select: %v, %v", users, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var ann user
 		if err := pgxscan.Get(ctx, db, &ann, byID, "ann"); err != nil || ann.FullName != "Ann Lee" {
 			t.Errorf("Get: %v, %v", ann, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var nested []authored
 		if err := pgxscan.Select(ctx, db, &nested, posts); err != nil || len(nested) != 1 || nested[0].Author.FullName != "Ann Lee" {
 			t.Errorf("nested structs: %v, %v", nested, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var n int
 		if err := pgxscan.Get(ctx, db, &n, "select count(*) from users where age > @age", pgx.NamedArgs{"age": 18}); err != nil || n != 1 {
 			t.Errorf("named arguments: %d, %v", n, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if err := pgxscan.Get(ctx, db, &ann, byID+" for update", "ann"); err != nil {
 			t.Errorf("a locking read: %v", err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if err := pgxscan.Get(pgtide.OnPrimary(ctx), db, &ann, byID, "ann"); err != nil {
 			t.Error(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("rows one by one", func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestPgxscan(t *testing.T) {
 		if rows.Err() != nil || len(ids) != 2 || ids[1] != "bob" {
 			t.Errorf("read %v, %v", ids, rows.Err())
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 	})
 
 	t.Run("what is written is read", func(t *testing.T) {
@@ -178,14 +178,14 @@ func TestPgxscan(t *testing.T) {
 		if err := pgxscan.Get(ctx, tx, &bob, "by_id", "bob"); err != nil || bob.FullName != "Bob Ray" {
 			t.Errorf("read %v, %v", bob, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
-		refused(t, pgxscan.Get(ctx, tx, &bob, insert+" returning *", "nobody"), "25006")
+		paused.Served(t, ctx, pgtide.RoleReplica)
+		paused.Refused(t, pgxscan.Get(ctx, tx, &bob, insert+" returning *", "nobody"), "25006")
 	})
 
 	t.Run("errors", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
-		refused(t, pgxscan.Get(ctx, db, new(user), insert+" returning *", "ann"), "23505")
-		refused(t, pgxscan.Select(ctx, db, &[]user{}, "select * from users where 1/(age-30) > 0"), "22012")
+		paused.Refused(t, pgxscan.Get(ctx, db, new(user), insert+" returning *", "ann"), "23505")
+		paused.Refused(t, pgxscan.Select(ctx, db, &[]user{}, "select * from users where 1/(age-30) > 0"), "22012")
 		if err := pgxscan.Get(ctx, db, new(user), "select * from users"); err == nil {
 			t.Error("Get of two rows gave no error")
 		}

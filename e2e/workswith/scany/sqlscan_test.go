@@ -22,12 +22,12 @@ func TestSqlscan(t *testing.T) {
 		if err := sqlscan.Select(ctx, db, &users, "select * from users order by user_id"); err != nil || len(users) != 2 || *users[0].Age != 30 || users[1].Email != nil {
 			t.Fatalf("Select: %v, %v", users, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var nested []authored
 		if err := sqlscan.Select(ctx, db, &nested, posts); err != nil || len(nested) != 1 || nested[0].Author.FullName != "Ann Lee" {
 			t.Errorf("nested structs: %v, %v", nested, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		stmt, err := db.PrepareContext(ctx, byID)
 		if err != nil {
 			t.Fatal(err)
@@ -41,11 +41,11 @@ func TestSqlscan(t *testing.T) {
 		if err := sqlscan.ScanOne(&ann, rows); err != nil || ann.FullName != "Ann Lee" {
 			t.Errorf("prepared: %v, %v", ann, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if err := sqlscan.Get(ctx, db, &ann, byID+" for update", "ann"); err != nil {
 			t.Errorf("a locking read: %v", err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("what is written is read", func(t *testing.T) {
@@ -128,14 +128,14 @@ func TestSqlscan(t *testing.T) {
 		if err := sqlscan.Select(ctx, tx, &ids, "select user_id from users"); err != nil || len(ids) != 2 {
 			t.Errorf("read %v, %v, want the seeded rows, as nothing was written in the session", ids, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
-		refused(t, sqlscan.Get(ctx, tx, new(user), insert+" returning *", "nobody"), "25006")
+		paused.Served(t, ctx, pgtide.RoleReplica)
+		paused.Refused(t, sqlscan.Get(ctx, tx, new(user), insert+" returning *", "nobody"), "25006")
 	})
 
 	t.Run("errors", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
-		refused(t, sqlscan.Get(ctx, db, new(user), insert+" returning *", "ann"), "23505")
-		refused(t, sqlscan.Select(ctx, db, &[]user{}, "select * from users where 1/(age-30) > 0"), "22012")
+		paused.Refused(t, sqlscan.Get(ctx, db, new(user), insert+" returning *", "ann"), "23505")
+		paused.Refused(t, sqlscan.Select(ctx, db, &[]user{}, "select * from users where 1/(age-30) > 0"), "22012")
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
 		if err := sqlscan.Get(canceled, db, new(user), byID, "ann"); !errors.Is(err, context.Canceled) {

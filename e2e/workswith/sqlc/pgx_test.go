@@ -28,17 +28,17 @@ func TestPgx(t *testing.T) {
 		if err != nil || len(authors) != 2 || authors[0].Bio.String != "Earthsea" || authors[1].Bio.Valid {
 			t.Fatalf("ListAuthors: %v, %v", authors, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		lem, err := q.GetAuthorByName(ctx, "Lem")
 		if err != nil || lem.Name != "Lem" {
 			t.Fatalf("GetAuthorByName: %v, %v", lem, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		some, err := q.AuthorsByID(ctx, []int64{lem.ID, -1})
 		if err != nil || len(some) != 1 || some[0] != lem {
 			t.Errorf("AuthorsByID: %v, %v, want Lem alone", some, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var titles []string
 		q.BooksOf(ctx, []int64{-1, lem.ID}).Query(func(_ int, some []string, err error) {
 			if err != nil {
@@ -47,7 +47,7 @@ func TestPgx(t *testing.T) {
 			titles = append(titles, some...)
 		})
 		equal(t, "BooksOf", titles, []string{"Solaris"})
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := q.GetAuthor(ctx, -1); !errors.Is(err, pgx.ErrNoRows) {
 			t.Errorf("GetAuthor of nobody: %v, want pgx.ErrNoRows", err)
 		}
@@ -58,15 +58,15 @@ func TestPgx(t *testing.T) {
 		if _, err := q.ListAuthors(pgtide.OnPrimary(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if _, err := q.ListAuthors(ctx); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := q.CountAuthorsOnPrimary(ctx); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("what is written is read", func(t *testing.T) {
@@ -204,9 +204,9 @@ func TestPgx(t *testing.T) {
 			if err != nil || len(authors) != 2 {
 				t.Errorf("ListAuthors: %v, %v, want the seeded rows, as nothing was written in the session", authors, err)
 			}
-			served(t, ctx, pgtide.RoleReplica)
+			paused.Served(t, ctx, pgtide.RoleReplica)
 			_, err = q.CreateAuthor(ctx, pgxdb.CreateAuthorParams{Name: "nobody"})
-			refused(t, err, "25006")
+			paused.Refused(t, err, "25006")
 			return nil
 		})
 		if !errors.Is(err, pgx.ErrTxCommitRollback) {
@@ -223,19 +223,19 @@ func TestPgx(t *testing.T) {
 		if locked, err := q.LockAuthor(ctx, lem.ID); err != nil || locked != lem {
 			t.Errorf("LockAuthor: %v, %v, want %v", locked, err, lem)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("errors", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		_, err := q.CreateAuthor(ctx, pgxdb.CreateAuthorParams{Name: "Lem"})
-		refused(t, err, "23505")
+		paused.Refused(t, err, "23505")
 		var errs []error
 		q.InsertAuthors(ctx, []string{"Zamyatin", "Lem"}).QueryRow(func(_ int, _ int64, err error) { errs = append(errs, err) })
 		if len(errs) != 2 || errs[0] != nil {
 			t.Fatalf("batch: %v, want a row and an error", errs)
 		}
-		refused(t, errs[1], "23505")
+		paused.Refused(t, errs[1], "23505")
 		if a, err := q.GetAuthorByName(ctx, "Zamyatin"); !errors.Is(err, pgx.ErrNoRows) {
 			t.Errorf("a batch that failed left %v, %v", a, err)
 		}

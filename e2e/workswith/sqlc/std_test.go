@@ -47,34 +47,34 @@ func databaseSQL(t *testing.T, c *paused.Cluster, db *sql.DB, q *stddb.Queries, 
 		if err != nil || len(authors) != 2 || authors[0].Bio.String != "Earthsea" || authors[1].Bio.Valid {
 			t.Fatalf("ListAuthors: %v, %v", authors, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		lem := authors[1]
 		some, err := q.AuthorsByID(ctx, []int64{lem.ID, -1})
 		if err != nil || len(some) != 1 || some[0] != lem {
 			t.Errorf("AuthorsByID: %v, %v, want Lem alone", some, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		titles, err := q.ListBooks(ctx, lem.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		equal(t, "ListBooks", titles, []string{"Solaris"})
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := q.GetAuthor(ctx, -1); !errors.Is(err, sql.ErrNoRows) {
 			t.Errorf("GetAuthor of nobody: %v, want sql.ErrNoRows", err)
 		}
 		if _, err := q.ListAuthors(pgtide.OnPrimary(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if _, err := q.ListAuthors(ctx); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := q.CountAuthorsOnPrimary(ctx); err != nil {
 			t.Fatal(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("what is written is read", func(t *testing.T) {
@@ -177,9 +177,9 @@ func databaseSQL(t *testing.T, c *paused.Cluster, db *sql.DB, q *stddb.Queries, 
 			if err != nil || len(authors) != 2 {
 				t.Errorf("ListAuthors: %v, %v, want the seeded rows, as nothing was written in the session", authors, err)
 			}
-			served(t, ctx, pgtide.RoleReplica)
+			paused.Served(t, ctx, pgtide.RoleReplica)
 			_, err = q.CreateAuthor(ctx, stddb.CreateAuthorParams{Name: "nobody"})
-			refused(t, err, "25006")
+			paused.Refused(t, err, "25006")
 			return undo
 		})
 		if err != undo {
@@ -196,14 +196,14 @@ func databaseSQL(t *testing.T, c *paused.Cluster, db *sql.DB, q *stddb.Queries, 
 		if locked, err := q.LockAuthor(ctx, lem.ID); err != nil || locked != lem {
 			t.Errorf("LockAuthor: %v, %v, want %v", locked, err, lem)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("errors", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		_, err := q.CreateAuthor(ctx, stddb.CreateAuthorParams{Name: "Lem"})
-		refused(t, err, "23505")
-		refused(t, q.AddBook(ctx, stddb.AddBookParams{AuthorID: -1, Title: "Nothing"}), "23503")
+		paused.Refused(t, err, "23505")
+		paused.Refused(t, q.AddBook(ctx, stddb.AddBookParams{AuthorID: -1, Title: "Nothing"}), "23503")
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
 		if _, err := q.ListAuthors(canceled); !errors.Is(err, context.Canceled) {

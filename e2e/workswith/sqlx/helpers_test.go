@@ -1,14 +1,7 @@
 package sqlx
 
 import (
-	"context"
 	"database/sql"
-	"errors"
-	"testing"
-
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/pgtide/pgtide"
 )
 
 // schema ends with rows that the replicas have.
@@ -37,22 +30,3 @@ const (
 	insert      = `insert into person (first_name, last_name, email) values ('New', 'Person', $1)`
 	byEmail     = `select * from person where email = $1`
 )
-
-// served fails the test unless the newest call of ctx's session went to a node
-// of this role.
-func served(t *testing.T, ctx context.Context, want pgtide.Role) {
-	t.Helper()
-	all := pgtide.Explain(ctx)
-	if len(all) == 0 || all[len(all)-1].Role != want {
-		t.Errorf("decisions: %v, want the last to be a %s", all, want)
-	}
-}
-
-// refused fails the test unless err is the server's, with this code.
-func refused(t *testing.T, err error, code string) {
-	t.Helper()
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != code {
-		t.Errorf("error %v, want code %s of the server", err, code)
-	}
-}

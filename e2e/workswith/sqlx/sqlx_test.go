@@ -64,13 +64,13 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if err := db.GetContext(ctx, &got, byEmail, john.Email); err != nil || got != john {
 		t.Errorf("Get: %v, %v", got, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	var all []person
 	if err := db.SelectContext(ctx, &all, "select * from person order by id"); err != nil || len(all) != 2 || all[1] != john {
 		t.Errorf("Select: %v, %v", all, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	query, args, err := sqlx.In("select email from person where id in (?)", []int64{2, 3, 4})
 	if err != nil {
@@ -80,7 +80,7 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if err := db.SelectContext(ctx, &emails, db.Rebind(query), args...); err != nil || len(emails) != 1 || emails[0] != john.Email {
 		t.Errorf("In: %v, %v", emails, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	rows, err := db.NamedQueryContext(ctx, "select * from person where first_name = :first_name", john)
 	if err != nil {
@@ -95,7 +95,7 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if rows.Err() != nil || n != 1 {
 		t.Errorf("NamedQuery: %d rows, %v", n, rows.Err())
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	if rows, err = db.QueryxContext(ctx, "select id, nickname from person order by id"); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if values, err := rows.SliceScan(); err != nil || values[0] != int64(2) || values[1] != "jd" {
 		t.Errorf("SliceScan: %v, %v", values, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	stmt, err := db.PreparexContext(ctx, byEmail)
 	if err != nil {
@@ -124,7 +124,7 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if err := stmt.GetContext(ctx, &got, john.Email); err != nil || got != john {
 		t.Errorf("prepared Get: %v, %v", got, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	named, err := db.PrepareNamedContext(ctx, "select * from person where last_name = :last_name")
 	if err != nil {
@@ -134,16 +134,16 @@ func reads(t *testing.T, db *sqlx.DB) {
 	if err := named.SelectContext(ctx, &all, map[string]any{"last_name": "Doe"}); err != nil || all[len(all)-1] != john {
 		t.Errorf("prepared named Select: %v, %v", all, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 
 	if err := db.GetContext(ctx, &got, byEmail+" for update", john.Email); err != nil || got != john {
 		t.Errorf("a locking Get: %v, %v", got, err)
 	}
-	served(t, ctx, pgtide.RolePrimary)
+	paused.Served(t, ctx, pgtide.RolePrimary)
 	if err := db.GetContext(pgtide.OnPrimary(ctx), &got, byEmail, john.Email); err != nil {
 		t.Error(err)
 	}
-	served(t, ctx, pgtide.RolePrimary)
+	paused.Served(t, ctx, pgtide.RolePrimary)
 	if err := db.GetContext(ctx, &got, byEmail, "nobody"); !errors.Is(err, sql.ErrNoRows) {
 		t.Errorf("Get of nobody: %v, want sql.ErrNoRows", err)
 	}
@@ -200,11 +200,11 @@ func failures(t *testing.T, db *sqlx.DB) {
 	ctx := pgtide.NewSession(t.Context())
 	twin := person{FirstName: "John", LastName: "Twin", Email: "john@example.com"}
 	_, err := db.NamedExecContext(ctx, insertNamed, twin)
-	refused(t, err, "23505")
+	paused.Refused(t, err, "23505")
 	var id int64
-	refused(t, db.GetContext(ctx, &id, insert+" returning id", twin.Email), "23505")
+	paused.Refused(t, db.GetContext(ctx, &id, insert+" returning id", twin.Email), "23505")
 	_, err = db.NamedQueryContext(ctx, "select nothing from person where email = :email", twin)
-	refused(t, err, "42703")
+	paused.Refused(t, err, "42703")
 	canceled, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := db.SelectContext(canceled, &[]person{}, "select * from person"); !errors.Is(err, context.Canceled) {

@@ -161,7 +161,7 @@ func transactions(t *testing.T, db *sqlx.DB) {
 	if err := tx.QueryRowxContext(ctx, byEmail, "tx@test").StructScan(&got); err != nil {
 		t.Errorf("in the transaction: %v, want its own write", err)
 	}
-	served(t, ctx, pgtide.RolePrimary)
+	paused.Served(t, ctx, pgtide.RolePrimary)
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
@@ -181,9 +181,9 @@ func readOnly(t *testing.T, db *sqlx.DB) {
 	if err := tx.SelectContext(ctx, &all, "select * from person"); err != nil || len(all) != 2 {
 		t.Errorf("read %v, %v, want the seeded rows, as nothing was written in the session", all, err)
 	}
-	served(t, ctx, pgtide.RoleReplica)
+	paused.Served(t, ctx, pgtide.RoleReplica)
 	_, err = tx.NamedExecContext(ctx, insertNamed, person{Email: "read@only"})
-	refused(t, err, "25006")
+	paused.Refused(t, err, "25006")
 }
 
 // connection keeps what is set on it, and has a transaction.

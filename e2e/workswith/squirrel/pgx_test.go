@@ -35,15 +35,15 @@ func TestPgx(t *testing.T) {
 		if err != nil || len(got) != 2 || got[1] != (item{ID: 2, Name: "pear", Price: 5}) {
 			t.Errorf("read %v, %v", got, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if _, err := read(ctx, items.Prefix("/* pgtide: primary */")); err != nil {
 			t.Error(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if _, err := read(ctx, items.Suffix("for share")); err != nil {
 			t.Errorf("a locking read: %v", err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 	})
 
 	t.Run("what is written is read", func(t *testing.T) {

@@ -48,20 +48,20 @@ func program(t *testing.T, c *paused.Cluster, db *sql.DB, runner sq.BaseRunner, 
 		if rows.Err() != nil || len(names) != 2 || names[1] != "pear" {
 			t.Errorf("read %v, %v", names, rows.Err())
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		var total int
 		if err := b.Select("sum(price)").FromSelect(psql.Select("*").From("item").Where(sq.Lt{"id": 3}), "seeded").ScanContext(ctx, &total); err != nil || total != 8 {
 			t.Errorf("a subquery: %d, %v", total, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		if err := seeded.Prefix("/* pgtide: primary */").Limit(1).QueryRowContext(ctx).Scan(new(string)); err != nil {
 			t.Error(err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if err := seeded.Suffix("for update").Limit(1).QueryRowContext(ctx).Scan(new(string)); err != nil {
 			t.Errorf("a locking read: %v", err)
 		}
-		served(t, ctx, pgtide.RolePrimary)
+		paused.Served(t, ctx, pgtide.RolePrimary)
 		if err := b.Select("id").From("item").Where("false").ScanContext(ctx, new(int64)); !errors.Is(err, sql.ErrNoRows) {
 			t.Errorf("no row: %v, want sql.ErrNoRows", err)
 		}
@@ -194,17 +194,17 @@ func program(t *testing.T, c *paused.Cluster, db *sql.DB, runner sq.BaseRunner, 
 		if err := b.Select("count(*)").From("item").ScanContext(ctx, &n); err != nil || n != 2 {
 			t.Errorf("%d, %v, want the 2 seeded rows, as nothing was written in the session", n, err)
 		}
-		served(t, ctx, pgtide.RoleReplica)
+		paused.Served(t, ctx, pgtide.RoleReplica)
 		_, err = b.Delete("item").ExecContext(ctx)
-		refused(t, err, "25006")
+		paused.Refused(t, err, "25006")
 	})
 
 	t.Run("errors", func(t *testing.T) {
 		ctx := pgtide.NewSession(t.Context())
 		twin := b.Insert("item").Columns("name").Values("apple")
 		_, err := twin.ExecContext(ctx)
-		refused(t, err, "23505")
-		refused(t, twin.Suffix("returning id").ScanContext(ctx, new(int64)), "23505")
+		paused.Refused(t, err, "23505")
+		paused.Refused(t, twin.Suffix("returning id").ScanContext(ctx, new(int64)), "23505")
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
 		if _, err := b.Select("*").From("item").QueryContext(canceled); !errors.Is(err, context.Canceled) {
