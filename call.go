@@ -59,12 +59,14 @@ type call struct {
 	decision Decision
 	would    route.Decision // what Shadow stands for
 	conn     front.Connection
-	wire     *stamp.Conn // of a write, if its connection has one
-	sent     uint64      // bytes that wire had sent before
-	armed    bool        // the write is to be stamped
-	spilled  bool        // holds a place in db.spill
-	handed   bool        // a part of the result was handed out
-	calls    bool        // a read at a primary that may write all the same
+	link     *link         // of conn, if it has one
+	began    time.Duration // when it was sent to a replica; zero is not counted
+	wire     *stamp.Conn   // of a write, if its connection has one
+	sent     uint64        // bytes that wire had sent before
+	armed    bool          // the write is to be stamped
+	spilled  bool          // holds a place in db.spill
+	handed   bool          // a part of the result was handed out
+	calls    bool          // a read at a primary that may write all the same
 
 	// Of the attempts before it:
 	attempt  int
@@ -77,7 +79,12 @@ type call struct {
 // load lets the router see how busy nodes are.
 type load struct{ db *DB }
 
-func (l load) InFlight(i int) int64 { return l.db.nodes[i].inFlight.Load() }
+func (l load) InFlight(place int) int64 {
+	if r := l.db.roster.Load(); place < len(r.places) && r.places[place] != nil {
+		return r.places[place].inFlight.Load()
+	}
+	return 0
+}
 
 // newCall makes a call out of what its statement is and what ctx says.
 func (db *DB) newCall(ctx context.Context, write route.Reason) call {
@@ -91,6 +98,11 @@ func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 	var bound time.Duration
 	c.req.Level, bound = consistency.level()
 	c.req.MaxStaleness = db.options.MaxStaleness
+	c.req.MaxLag = uint64(db.options.MaxLag)
+	if s.maxLag > 0 && (uint64(s.maxLag) < c.req.MaxLag || c.req.MaxLag == 0) {
+		c.req.MaxLag = uint64(s.maxLag)
+	}
+	c.balance()
 	if bound > 0 && (bound < c.req.MaxStaleness || c.req.MaxStaleness == 0) {
 		c.req.MaxStaleness = bound
 	}
@@ -188,7 +200,7 @@ func (c *call) acquire(ctx context.Context) error {
 		c.decision.Attempt, c.decision.Detail, c.decision.Note = c.attempt, c.detail, c.remark
 		c.db.stat.decided(c.reason)
 		if c.reason == route.Shadow {
-			c.db.stat.wouldBe(c.would)
+			c.db.wouldBe(c.view, c.would)
 		}
 		if c.state != nil {
 			c.state.session.record(c.decision)
@@ -202,6 +214,7 @@ func (c *call) acquire(ctx context.Context) error {
 		conn, err := c.connect()
 		if err == nil {
 			c.conn = conn
+			c.lend()
 			return nil
 		}
 		c.leave()
@@ -308,9 +321,27 @@ func (c *call) giveBack() {
 		_ = c.conn.Conn().Close(soon)
 		cancel()
 	}
+	if c.link != nil {
+		c.link.use.Store(uint32(idle))
+	}
 	c.conn.Release()
 	c.conn = nil
 	c.leave()
+}
+
+// lend notes what the attempt's connection is used for.
+func (c *call) lend() {
+	c.link, c.began = linkOf(c.conn.Conn().PgConn()), 0
+	use := holding
+	if c.req.Write == route.ReasonNone && !c.calls {
+		use = reading
+	}
+	if c.link != nil {
+		c.link.use.Store(uint32(use))
+	}
+	if !c.begin && c.role() == topology.Replica {
+		c.began = c.db.watch.Now()
+	}
 }
 
 // leave ends the attempt's claim on its node.
@@ -333,8 +364,11 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	a.write, a.handed = c.writes(), c.handed
 	a.replica = c.role() == topology.Replica
 	v := judge(c.ctx.Err(), err, a)
+	if v.conflict {
+		c.node.conflicts.Add(1)
+	}
 	if v.suspect {
-		c.db.watch.Kick(1 << uint(c.node.index))
+		c.db.watch.Kick(1 << uint(c.node.place))
 	}
 	if c.req.Target == route.ToNode && v.next != outcomeUnknown {
 		v.next = giveUp
@@ -345,11 +379,11 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	switch v.next {
 	case outcomeUnknown:
 		c.db.stat.unknown.Add(1)
-		err = &OutcomeUnknownError{Node: c.node.name, Err: err}
+		err = &OutcomeUnknownError{Node: c.node.name(), Err: err}
 	case onPrimary:
 		c.req.Write = route.Refused
 	case elsewhere:
-		c.req.Tried |= 1 << uint(c.node.index)
+		c.req.Tried |= 1 << uint(c.node.place)
 		c.refused, c.failures = v.refused, c.failures+1
 	}
 	again = v.next == elsewhere || v.next == onPrimary

@@ -2,52 +2,97 @@ package pgtide
 
 import (
 	"fmt"
+	"math"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // nodeConfig is one node before its pool is made.
 type nodeConfig struct {
-	name string
-	pool *pgxpool.Config
+	name   string
+	pool   *pgxpool.Config
+	probe  *pgx.ConnConfig // nil for that of the pool
+	groups []string
+	zone   string
+	weight float64
+	dsns   [2]string // what it was made of
+}
+
+// same reports whether d describes the same node in the same words.
+func (c *nodeConfig) same(d nodeConfig) bool {
+	return c.name == d.name && c.dsns == d.dsns && slices.Equal(c.groups, d.groups) && c.zone == d.zone && c.weight == d.weight
 }
 
 // configs reads o's nodes.
 func (o Options) configs() ([]nodeConfig, error) {
-	var nodes []nodeConfig
-	if o.DSN != "" {
-		config, err := parseDSN(o.DSN)
-		if err != nil {
-			return nil, fmt.Errorf("options: DSN: %w", err)
-		}
-		strip(config)
-		nodes = split(config)
+	if o.DSN == "" {
+		return configsOf(o.Nodes)
 	}
-	for i, n := range o.Nodes {
+	config, err := parseDSN(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("options: DSN: %w", err)
+	}
+	strip(config)
+	nodes := split(config)
+	return nodes, check(nodes)
+}
+
+// configsOf reads nodes.
+func configsOf(nodes []Node) ([]nodeConfig, error) {
+	var configs []nodeConfig
+	for i, n := range nodes {
 		if n.Name == "" {
 			return nil, fmt.Errorf("options: node %d has no name", i+1)
 		}
-		config, err := parseDSN(n.DSN)
+		if slices.Contains(n.Groups, "") {
+			return nil, fmt.Errorf("node %q: a group has an empty name", n.Name)
+		}
+		if !(n.Weight >= 0) || math.IsInf(n.Weight, 1) {
+			return nil, fmt.Errorf("node %q: its weight %v is not a positive number", n.Name, n.Weight)
+		}
+		pool, err := n.parse(n.DSN)
 		if err != nil {
-			return nil, fmt.Errorf("node %q: %w", n.Name, err)
+			return nil, err
 		}
-		if name := strip(config); name != "" {
-			return nil, fmt.Errorf("node %q: its DSN sets %s, which is not for one node: set it in Options", n.Name, name)
+		c := nodeConfig{
+			name: n.Name, pool: pool, groups: slices.Clone(n.Groups), zone: n.Zone, weight: n.Weight,
+			dsns: [2]string{n.DSN, n.ProbeDSN},
 		}
-		parts := split(config)
-		if len(parts) != 1 {
-			return nil, fmt.Errorf("node %q: its DSN names %d hosts: name each as a node, or use Options.DSN", n.Name, len(parts))
+		if n.ProbeDSN != "" {
+			probe, err := n.parse(n.ProbeDSN)
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("ProbeDSN: %w", err)
+			case probe.ConnConfig.Database == "":
+				return nil, fmt.Errorf("ProbeDSN: node %q: it names no database: add the one of DSN", n.Name)
+			}
+			c.probe = probe.ConnConfig
 		}
-		nodes = append(nodes, nodeConfig{n.Name, parts[0].pool})
+		configs = append(configs, c)
 	}
-	if len(nodes) > MaxNodes {
-		return nil, fmt.Errorf("options: %d nodes are given, the limit is %d", len(nodes), MaxNodes)
+	return configs, check(configs)
+}
+
+// parse reads a DSN that is for n alone.
+func (n *Node) parse(dsn string) (*pgxpool.Config, error) {
+	config, err := parseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("node %q: %w", n.Name, err)
 	}
-	return nodes, check(nodes)
+	if name := strip(config); name != "" {
+		return nil, fmt.Errorf("node %q: its DSN sets %s, which is not for one node: set it in Options", n.Name, name)
+	}
+	parts := split(config)
+	if len(parts) != 1 {
+		return nil, fmt.Errorf("node %q: its DSN names %d hosts: name each as a node, or use Options.DSN", n.Name, len(parts))
+	}
+	return parts[0].pool, nil
 }
 
 // parseDSN is pgxpool.ParseConfig with errors that hold nothing of the DSN. pgx
@@ -73,6 +118,9 @@ func parseDSN(dsn string) (*pgxpool.Config, error) {
 }
 
 func check(nodes []nodeConfig) error {
+	if len(nodes) > MaxNodes {
+		return fmt.Errorf("options: %d nodes are given, the limit is %d", len(nodes), MaxNodes)
+	}
 	names, places := map[string]bool{}, map[string]string{}
 	for _, n := range nodes {
 		c := n.pool.ConnConfig
@@ -121,7 +169,7 @@ func split(config *pgxpool.Config) []nodeConfig {
 		if hosts[p.host] > 1 {
 			name = net.JoinHostPort(p.host, strconv.Itoa(int(p.port)))
 		}
-		nodes = append(nodes, nodeConfig{name, one})
+		nodes = append(nodes, nodeConfig{name: name, pool: one})
 	}
 	return nodes
 }

@@ -2,6 +2,7 @@ package pgtide
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -171,10 +172,26 @@ func TestOptions(t *testing.T) {
 		"FailoverQueue": {Nodes: node, FailoverQueue: -1},
 		"GroupFallback": {Nodes: node, GroupFallback: 9},
 		"Guard 9":       {Nodes: node, Guard: 9},
-		"empty name":    {Nodes: []Node{{Name: "a", DSN: "postgres://a/shop", Groups: []string{"x", ""}}}},
+		"Discover":      {Nodes: node, Discover: DiscovererFunc(nil)},
+		"DiscoverInt":   {Nodes: node, DiscoverInterval: -1},
+		"MaxLag":        {Nodes: node, MaxLag: -1},
+		"Balancing 7":   {Nodes: node, Balancing: 7},
+		"EjectFactor":   {Nodes: node, EjectFactor: 0.5},
+		"KeepShare":     {Nodes: node, KeepShare: 2},
 	} {
 		if err := o.validate(); err == nil || !strings.Contains(err.Error(), what) || !strings.HasPrefix(err.Error(), "options: ") {
 			t.Errorf("%s: validate returns %v", what, err)
+		}
+	}
+	for what, n := range map[string]Node{
+		"empty name":        {Name: "a", DSN: "postgres://a/shop", Groups: []string{"x", ""}},
+		"weight -1":         {Name: "a", DSN: "postgres://a/shop", Weight: -1},
+		"weight NaN":        {Name: "a", DSN: "postgres://a/shop", Weight: math.NaN()},
+		"names no database": {Name: "a", DSN: "postgres://a/shop", ProbeDSN: "postgres://b"},
+		"ProbeDSN":          {Name: "a", DSN: "postgres://a/shop", ProbeDSN: "://"},
+	} {
+		if _, err := configsOf([]Node{n}); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: configsOf returns %v", what, err)
 		}
 	}
 	if err := (Options{Nodes: node}).validate(); err != nil {

@@ -44,7 +44,7 @@ func (db *DB) AcquireFunc(ctx context.Context, f func(*Conn) error) error {
 type Conn struct{ call *call }
 
 // Node returns the name of the node that c leads to.
-func (c *Conn) Node() string { return c.call.node.name }
+func (c *Conn) Node() string { return c.call.node.name() }
 
 // Conn returns the connection itself. What is done with it is not seen, so
 // [Conn.Release] closes it.
@@ -100,9 +100,9 @@ func (c *Conn) note() { c.call.noteHeld(true) }
 func (c *call) noteHeld(acked bool) {
 	switch {
 	case c.role() == topology.Primary:
-		c.db.wrote(c.state, nil, &c.view.Nodes[c.node.index], acked)
+		c.db.wrote(c.state, nil, &c.view.Nodes[c.node.place], acked)
 	case c.state != nil:
-		c.state.read(c.node.index, c.view, c.req.Level)
+		c.state.read(c.node.place, c.view, c.req.Level)
 	}
 }
 

@@ -56,6 +56,7 @@ const (
 	ReasonSticky Reason = "sticky" // the same, and the session read from it last
 	ReasonWaited Reason = "waited" // the same, after waiting for it
 	ReasonAny    Reason = "any"    // consistency level Eventual
+	ReasonTrial  Reason = "trial"  // proven fresh; ejected for being slow, and tried again
 )
 
 // To a node the caller chose:

@@ -3,8 +3,6 @@ package pgtide
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/pgtide/pgtide/internal/route"
@@ -30,24 +28,13 @@ func OnGroup(ctx context.Context, name string) context.Context {
 }
 
 // HasGroup reports whether a node counts to the group of this name.
-func (db *DB) HasGroup(name string) bool { return db.groups[name] != 0 }
-
-// groupsOf returns the nodes of each group, as bit masks.
-func groupsOf(nodes []Node) map[string]uint64 {
-	groups := map[string]uint64{}
-	for i, n := range nodes {
-		for _, name := range n.Groups {
-			groups[name] |= 1 << uint(i)
-		}
-	}
-	return groups
-}
+func (db *DB) HasGroup(name string) bool { return db.roster.Load().groups[name] != 0 }
 
 // resolveGroup finds the group that the caller named.
-func (c *call) resolveGroup(name string) error {
-	c.req.Group = c.db.groups[name]
+func (c *call) resolveGroup(r *roster) error {
+	c.req.Group = r.groups[c.group]
 	if c.req.Group == 0 {
-		return fmt.Errorf("%w %q: the groups are %s", ErrUnknownGroup, name, strings.Join(slices.Sorted(maps.Keys(c.db.groups)), ", "))
+		return fmt.Errorf("%w %q: the groups are %s", ErrUnknownGroup, c.group, strings.Join(r.groupNames(), ", "))
 	}
 	c.req.Fallback = route.Fallback(c.db.options.GroupFallback)
 	return nil

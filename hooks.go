@@ -20,6 +20,9 @@ type Hooks struct {
 	// OnPrimary is called when another node becomes the one that is written to.
 	// An empty name is none; splitBrain says that there are two.
 	OnPrimary func(before, after string, splitBrain bool)
+	// OnDiscover is called when [Options.Discover] has found that nodes joined or
+	// left, with their names, or has failed.
+	OnDiscover func(joined, left []string, err error)
 	// OnGuard is called when a [Guard] meets a write, with the caller's context.
 	OnGuard func(ctx context.Context, err *WriteGuardError)
 	// OnWriteLost is called when a failover is found to have lost what a session

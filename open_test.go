@@ -47,7 +47,7 @@ func TestOpenErrors(t *testing.T) {
 		o    pgtide.Options
 		want []string
 	}{
-		{"no nodes", pgtide.Options{}, []string{"set DSN or Nodes"}},
+		{"no nodes", pgtide.Options{}, []string{"set DSN, Nodes or Discover"}},
 		{"both", pgtide.Options{DSN: good, Nodes: []pgtide.Node{{Name: "a", DSN: good}}}, []string{"set one of them"}},
 		{"no name", pgtide.Options{Nodes: []pgtide.Node{{DSN: good}}}, []string{"node 1 has no name"}},
 		{"no database", node("postgres://app:" + secret + "@127.0.0.1:1/"), []string{`"alpha"`, "names no database", "add one"}},

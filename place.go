@@ -10,26 +10,21 @@ import (
 
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/topology"
+	"github.com/pgtide/pgtide/internal/watch"
 )
 
 // place asks the router where the call goes, and again whenever a new view may
 // change the answer, until there is a node to go to or no use in waiting.
 func (c *call) place(ctx context.Context) error {
-	if c.req.Target == route.ToNode && c.attempt == 0 {
-		if err := c.resolve(); err != nil {
-			return err
-		}
-	}
-	if c.group != "" && c.attempt == 0 {
-		if err := c.resolveGroup(c.group); err != nil {
-			return err
-		}
-	}
 	w := waiter{call: c}
 	defer w.stop()
 	for {
 		changed := c.db.watch.Changed()
 		v, now := c.db.watch.View(), c.db.watch.Now()
+		roster := c.db.roster.Load()
+		if err := c.resolve(roster); err != nil {
+			return err
+		}
 		if err := c.reconsider(v); err != nil {
 			return err
 		}
@@ -41,6 +36,10 @@ func (c *call) place(ctx context.Context) error {
 		}
 		switch d.Action {
 		case route.Go:
+			n := roster.at(v, d.Node)
+			if n == nil {
+				continue // it is leaving: there is a newer view, or will be at once
+			}
 			if !c.admit(d.Reason) {
 				admitted, err := w.spill(ctx, changed, now)
 				if err != nil {
@@ -50,7 +49,7 @@ func (c *call) place(ctx context.Context) error {
 					continue
 				}
 			}
-			c.view, c.node, c.reason = v, c.db.nodes[d.Node], d.Reason
+			c.view, c.node, c.reason = v, n, d.Reason
 			c.decision = newDecision(v, d, now)
 			c.decision.Waited = c.waited
 			if d.Reason == route.Shadow {
@@ -87,15 +86,24 @@ func (c *call) place(ctx context.Context) error {
 	}
 }
 
-// resolve finds the node that the caller named.
-func (c *call) resolve() error {
-	for _, n := range c.db.nodes {
-		if n.name == c.named {
-			c.req.Node = n.index
-			return nil
-		}
+// resolve finds the node or the group that the caller named.
+func (c *call) resolve(r *roster) error {
+	if c.group != "" {
+		return c.resolveGroup(r)
 	}
-	return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, c.named, strings.Join(c.db.names(), ", "))
+	if c.req.Target != route.ToNode {
+		return nil
+	}
+	n := r.named(c.named)
+	if n == nil {
+		return unknownNode(c.named, r)
+	}
+	c.req.Node = n.place
+	return nil
+}
+
+func unknownNode(name string, r *roster) error {
+	return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, name, strings.Join(r.names(), ", "))
 }
 
 // demand fills in what changes while a call waits.
@@ -106,6 +114,7 @@ func (c *call) demand(ctx context.Context, v *topology.View, now time.Duration) 
 	case c.req.Level != route.Eventual:
 		c.req.Writes = c.db.own.Load()
 	}
+	c.req.Trial = c.db.tryout(v, c.req.Random, now)
 	c.req.WaitLeft = 0
 	if c.state == nil && c.req.Target != route.ToNode {
 		return // a call outside a session is not worth a wait: the primary will do
@@ -135,7 +144,7 @@ func (c *call) reconsider(v *topology.View) error {
 	if c.req.Tried&bit == 0 || n.Observed < c.failedAt+backoff(c.failures) {
 		return nil
 	}
-	if c.refused && c.node.index == v.Primary && c.view.Nodes[v.Primary].Incarnation == n.Incarnation {
+	if c.refused && c.node.id == n.ID && c.view.Nodes[c.node.place].Incarnation == n.Incarnation {
 		// It is the primary, and it means it: default_transaction_read_only.
 		return c.lastErr
 	}
@@ -196,19 +205,20 @@ var errSilent = errors.New("it does not answer")
 
 // waiter holds what a call claims while it waits.
 type waiter struct {
-	call     *call
-	timer    *time.Timer
-	attended uint64
-	queued   bool
+	call      *call
+	timer     *time.Timer
+	attended  uint64
+	attention watch.Attention
+	queued    bool
 }
 
 // wait returns when the view has changed or d is over. Meanwhile the nodes of
 // the set are probed as often as may be.
 func (w *waiter) wait(ctx context.Context, set uint64, changed <-chan struct{}, d time.Duration) error {
 	if set != w.attended {
-		w.call.db.watch.Attend(set)
-		w.call.db.watch.Leave(w.attended)
-		w.attended = set
+		attention := w.call.db.watch.Attend(set)
+		w.attention.Leave()
+		w.attended, w.attention = set, attention
 	}
 	began := w.call.db.watch.Now()
 	defer func() { w.call.waited += w.call.db.watch.Now() - began }()
@@ -231,7 +241,7 @@ func (w *waiter) spill(ctx context.Context, changed <-chan struct{}, now time.Du
 	if c.crowdSince == 0 {
 		c.crowdSince = now
 	}
-	left := c.db.options.FailoverWait - (now - c.crowdSince)
+	left := c.db.options.SpillWait - (now - c.crowdSince)
 	if left <= 0 {
 		return false, fmt.Errorf("%w, and %d reads are at the primary for that already", ErrNoFreshReplica, cap(c.db.spill))
 	}
@@ -284,5 +294,5 @@ func (w *waiter) stop() {
 	if w.queued {
 		w.call.db.queued.Add(-1)
 	}
-	w.call.db.watch.Leave(w.attended)
+	w.attention.Leave()
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/pgtide/pgtide/internal/topology"
 )
 
 // primaryConns are the network connections that were made to be the primary's,
@@ -22,7 +20,7 @@ type primaryConns struct {
 // primaryConn is a network connection to a node that was the primary.
 type primaryConn struct {
 	net.Conn
-	node  int
+	node  *node
 	conns *primaryConns
 }
 
@@ -39,7 +37,7 @@ func (db *DB) dialPrimary(n *node, dial pgconn.DialFunc) pgconn.DialFunc {
 		if err != nil {
 			return nil, err
 		}
-		c := db.primaryConns.add(conn, n.index)
+		c := db.primaryConns.add(conn, n)
 		if err := db.stillPrimary(n); err != nil { // leave may have come before add
 			_ = c.Close()
 			return nil, err
@@ -49,14 +47,14 @@ func (db *DB) dialPrimary(n *node, dial pgconn.DialFunc) pgconn.DialFunc {
 }
 
 func (db *DB) stillPrimary(n *node) error {
-	if now := db.watch.View().Primary; now != n.index && now != topology.NoNode {
-		return fmt.Errorf("node %q is not the primary any more", n.name)
+	if now := idOfPrimary(db.watch.View()); now != n.id && now != 0 {
+		return fmt.Errorf("node %q is not the primary any more", n.name())
 	}
 	return nil
 }
 
-func (p *primaryConns) add(conn net.Conn, node int) *primaryConn {
-	c := &primaryConn{Conn: conn, node: node, conns: p}
+func (p *primaryConns) add(conn net.Conn, n *node) *primaryConn {
+	c := &primaryConn{Conn: conn, node: n, conns: p}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open == nil {
@@ -74,14 +72,14 @@ func (c *primaryConn) Close() error {
 	return c.Conn.Close()
 }
 
-// leave closes all that lead elsewhere than to node i. A server that hangs, or
+// leave closes all that lead elsewhere than to n. A server that hangs, or
 // goes on as if nothing had happened, would never give their users an answer or
 // a notification.
-func (p *primaryConns) leave(i int) {
+func (p *primaryConns) leave(n *node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
-		if c.node != i {
+		if c.node != n {
 			_ = c.Conn.Close() // its user's Close forgets it
 		}
 	}

@@ -41,9 +41,13 @@ func (db *DB) makePrimaryPool() error {
 	if db.isClosed() {
 		return ErrClosed
 	}
-	config := db.nodes[0].pool.Config()
+	nodes := db.roster.Load().nodes()
+	if len(nodes) == 0 {
+		return ErrNoPrimary
+	}
+	config := nodes[0].pool.Config()
 	config.BeforeConnect = db.aimAtPrimary
-	greet := db.nodes[0].greet
+	greet := nodes[0].greet
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if err := db.recognise(ctx, nodeOf(conn), conn); err != nil {
 			return err
@@ -55,7 +59,7 @@ func (db *DB) makePrimaryPool() error {
 	}
 	prepare := config.PrepareConn
 	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
-		if nodeOf(conn) != db.watch.View().Primary {
+		if !db.isPrimary(nodeOf(conn)) {
 			return false, nil
 		}
 		if prepare != nil {
@@ -71,16 +75,16 @@ func (db *DB) makePrimaryPool() error {
 	return nil
 }
 
-// nodeData is where a connection of the primary pool keeps its node's index.
+// nodeData is where a connection of the primary pool keeps its node.
 const nodeData = "pgtide node"
 
-func nodeOf(conn *pgx.Conn) int {
-	i, ok := conn.PgConn().CustomData()[nodeData].(int)
-	if !ok {
-		return topology.NoNode
-	}
-	return i
+func nodeOf(conn *pgx.Conn) *node {
+	n, _ := conn.PgConn().CustomData()[nodeData].(*node)
+	return n
 }
+
+// isPrimary reports whether n is what is written to, as last observed.
+func (db *DB) isPrimary(n *node) bool { return n.id == idOfPrimary(db.watch.View()) }
 
 // aimAtPrimary makes config, of a connection about to be made, that of the
 // primary. It waits for one.
@@ -99,7 +103,7 @@ func (db *DB) aimAtPrimary(ctx context.Context, config *pgx.ConnConfig) error {
 	config.DialFunc = db.dialPrimary(n, config.DialFunc)
 	after := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		conn.CustomData()[nodeData] = n.index
+		conn.CustomData()[nodeData] = n
 		if after != nil {
 			return after(ctx, conn)
 		}
@@ -165,21 +169,25 @@ func (t *writeTracer) TraceCopyFromEnd(ctx context.Context, conn *pgx.Conn, data
 // note counts a write that has returned. Its position is not asked for: the next
 // sample of the primary covers it.
 func (t *writeTracer) note(ctx context.Context, conn *pgx.Conn, err error) {
-	i := nodeOf(conn)
-	if i == topology.NoNode {
+	n := nodeOf(conn)
+	if n == nil {
 		return
+	}
+	seen := t.db.seen(n)
+	if seen == nil {
+		seen = &topology.Node{}
 	}
 	var st *state
 	if s := scopeOf(ctx).session; s != nil {
 		st = s.state(t.db)
 	}
-	t.db.wrote(st, nil, &t.db.watch.View().Nodes[i], err == nil)
+	t.db.wrote(st, nil, seen, err == nil)
 	if err == nil {
 		return
 	}
 	var pg *pgconn.PgError
 	answered := errors.As(err, &pg)
 	if !answered && conn.IsClosed() || answered && (pg.Code == codeReadOnlyTransaction || down(pg.Code)) {
-		t.db.watch.Kick(1 << uint(i))
+		t.db.watch.Kick(1 << uint(n.place))
 	}
 }

@@ -31,7 +31,10 @@ type verdict struct {
 	next    next
 	suspect bool // the node may have changed: look at it now
 	refused bool // the node did not want to write
-	learn   bool // the statement is no read after all, whatever becomes of the call
+	// conflict says that the replica cancelled the call because replaying the log
+	// needed what it was reading.
+	conflict bool
+	learn    bool // the statement is no read after all, whatever becomes of the call
 }
 
 // The SQLSTATEs that matter here, from appendix A of the PostgreSQL manual.
@@ -68,7 +71,7 @@ func judge(ctxErr, err error, a attempt) verdict {
 	case a.handed && a.write && (a.broken || answered && down(pg.Code)):
 		return verdict{next: outcomeUnknown, suspect: true}
 	case a.handed:
-		return verdict{suspect: a.broken, learn: a.replica && answered && pg.Code == codeReadOnlyTransaction}
+		return verdict{suspect: a.broken, conflict: a.replica && answered && pg.Code == codeSerializationFailure, learn: a.replica && answered && pg.Code == codeReadOnlyTransaction}
 	case answered:
 		return answer(pg, a)
 	case !a.broken:
@@ -120,7 +123,7 @@ func answer(pg *pgconn.PgError, a attempt) verdict {
 		return verdict{suspect: true}
 	case codeSerializationFailure, codeDeadlock, codeDatabaseDropped:
 		if a.replica {
-			return verdict{next: elsewhere}
+			return verdict{next: elsewhere, conflict: pg.Code != codeDatabaseDropped}
 		}
 	}
 	if down(pg.Code) {

@@ -14,6 +14,7 @@ type scope struct {
 	target      route.Target
 	node        string
 	consistency Consistency
+	maxLag      int64
 	group       string
 	guarded     bool // guard is set
 	guard       Guard
@@ -51,6 +52,13 @@ func withScope(ctx context.Context, change func(*scope)) context.Context {
 	c := &scoped{ctx, *scopeOf(ctx)}
 	change(&c.scope)
 	return c
+}
+
+// WithMaxLag returns a context whose reads go only to replicas that are at most
+// so many bytes of WAL behind the primary, or fewer if [Options.MaxLag] says so.
+// Zero or less adds nothing.
+func WithMaxLag(ctx context.Context, bytes int64) context.Context {
+	return withScope(ctx, func(s *scope) { s.maxLag = bytes })
 }
 
 // OnPrimary returns a context whose calls go to the primary. The innermost of

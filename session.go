@@ -182,7 +182,7 @@ func (st *state) adopt(t Token) bool {
 	}
 	st.raise(t.need, t.prior)
 	for i := range v.Nodes {
-		if t.last != 0 && st.db.nodes[i].hash == t.last {
+		if t.last != 0 && st.db.hash(i) == t.last {
 			st.last.CompareAndSwap(topology.NoNode, int64(i))
 		}
 	}
@@ -193,7 +193,7 @@ func (st *state) adopt(t Token) bool {
 // no node is in that run any more.
 func (st *state) met(v *topology.View, t Token) bool {
 	for i := range v.Nodes {
-		if n := &v.Nodes[i]; st.db.nodes[i].hash == t.last && n.Incarnation != 0 && hashRun(n.Incarnation) == t.run {
+		if n := &v.Nodes[i]; st.db.hash(i) == t.last && n.Incarnation != 0 && hashRun(n.Incarnation) == t.run {
 			st.mu.Lock()
 			defer st.mu.Unlock()
 			st.see(i, n.Incarnation)
@@ -406,13 +406,13 @@ func (st *state) token() Token {
 	}
 	t.unplaced = t.unplaced || r.Scattered
 	if r.Only != 0 && !t.unplaced {
-		t.run, t.last = hashRun(r.Only), st.db.nodes[r.Last].hash
+		t.run, t.last = hashRun(r.Only), st.db.hash(r.Last)
 	}
 	if t.IsZero() {
 		return Token{}
 	}
 	if last := st.last.Load(); last != topology.NoNode && t.run == 0 {
-		t.last = st.db.nodes[last].hash
+		t.last = st.db.hash(int(last))
 	}
 	return t
 }

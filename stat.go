@@ -24,7 +24,14 @@ type NodeStatus struct {
 	// Staleness bounds how old a replica's data is; -1 is not known.
 	Staleness time.Duration `json:"staleness_ns"`
 	Paused    bool          `json:"replay_paused"`
-	Version   int           `json:"server_version_num"`
+	// Latency is how long the reads it served as a replica took lately, on
+	// average; zero is not known.
+	Latency time.Duration `json:"latency_ns"`
+	// Ejected says that reads are kept off it because it is much slower than the
+	// others, Held because it comes and goes.
+	Ejected bool `json:"ejected"`
+	Held    bool `json:"held"`
+	Version int  `json:"server_version_num"`
 	// Err is why the node is not up. It may name hosts and users, no passwords.
 	Err string `json:"error,omitempty"`
 }
@@ -32,9 +39,11 @@ type NodeStatus struct {
 // Nodes returns the status of all nodes as last observed.
 func (db *DB) Nodes() []NodeStatus {
 	v, now := db.watch.View(), db.watch.Now()
-	out := make([]NodeStatus, len(v.Nodes))
+	out := make([]NodeStatus, 0, len(v.Nodes))
 	for i := range v.Nodes {
-		out[i] = nodeStatus(v, i, now)
+		if v.Nodes[i].State != topology.Gone {
+			out = append(out, nodeStatus(v, i, now))
+		}
 	}
 	return out
 }
@@ -51,6 +60,9 @@ func nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
 		Staleness: -1,
 		Paused:    n.Paused,
 		Version:   n.Version,
+		Latency:   n.Latency,
+		Ejected:   n.Ejected,
+		Held:      n.Held,
 	}
 	if age, known := n.Staleness(now); known {
 		s.Staleness = age
@@ -90,6 +102,9 @@ type Stat struct {
 	Guarded int64
 	// TokensDropped counts tokens that asked for what the cluster never had.
 	TokensDropped int64
+	// Discoveries counts how often the nodes were asked for while there is
+	// [Options.Discover], DiscoveryErrors how often that failed.
+	Discoveries, DiscoveryErrors int64
 }
 
 // NodeStat is the part of [Stat] about one node.
@@ -99,6 +114,9 @@ type NodeStat struct {
 	InFlight int64 // calls being served
 	Would    int64 // calls that would have come here, of those in Stat.Would
 	Probes   int64 // looks at the node
+	// Conflicts counts the calls that the node cancelled because replaying the
+	// log needed what they were reading.
+	Conflicts int64
 }
 
 // Stat returns a snapshot of db's counters.
@@ -111,6 +129,9 @@ func (db *DB) Stat() *Stat {
 		WritesLost:     db.stat.lost.Load(),
 		Guarded:        db.stat.guarded.Load(),
 		TokensDropped:  db.stat.futureTokens.Load(),
+
+		Discoveries:     db.stat.discoveries.Load(),
+		DiscoveryErrors: db.stat.discoveryErrors.Load(),
 	}
 	for r := range db.stat.decisions {
 		if n := db.stat.decisions[r].Load(); n > 0 {
@@ -120,8 +141,11 @@ func (db *DB) Stat() *Stat {
 			s.Would[Reason(route.Reason(r).String())] = n
 		}
 	}
-	for i, n := range db.nodes {
-		s.Nodes = append(s.Nodes, NodeStat{Name: n.name, Pool: n.pool.Stat(), InFlight: n.inFlight.Load(), Would: db.stat.wouldNode[i].Load(), Probes: db.watch.Probes(i)})
+	for _, n := range db.roster.Load().nodes() {
+		s.Nodes = append(s.Nodes, NodeStat{
+			Name: n.name(), Pool: n.pool.Stat(), InFlight: n.inFlight.Load(), Would: n.would.Load(),
+			Probes: db.watch.Probes(n.place), Conflicts: n.conflicts.Load(),
+		})
 	}
 	return s
 }
@@ -130,19 +154,25 @@ func (db *DB) Stat() *Stat {
 type counters struct {
 	decisions    [route.Reasons]atomic.Int64
 	would        [route.Reasons]atomic.Int64
-	wouldNode    [MaxNodes]atomic.Int64
 	retries      atomic.Int64
 	unknown      atomic.Int64
 	lost         atomic.Int64
 	guarded      atomic.Int64
 	futureTokens atomic.Int64
+
+	discoveries     atomic.Int64
+	discoveryErrors atomic.Int64
 }
 
 func (c *counters) decided(r route.Reason) { c.decisions[r].Add(1) }
 
-func (c *counters) wouldBe(d route.Decision) {
-	c.would[d.Reason].Add(1)
-	if d.Action == route.Go {
-		c.wouldNode[d.Node].Add(1)
+// wouldBe counts d, where a call would have gone as of v.
+func (db *DB) wouldBe(v *topology.View, d route.Decision) {
+	db.stat.would[d.Reason].Add(1)
+	if d.Action != route.Go {
+		return
+	}
+	if n := db.roster.Load().at(v, d.Node); n != nil {
+		n.would.Add(1)
 	}
 }

@@ -97,7 +97,7 @@ func (c *call) commit(ctx context.Context, write bool, do func(context.Context) 
 	err := do(ctx)
 	a := attempt{write: write, connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
 	if write {
-		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], err == nil)
+		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.place], err == nil)
 	} else {
 		c.read()
 	}
@@ -107,11 +107,11 @@ func (c *call) commit(ctx context.Context, write bool, do func(context.Context) 
 	}
 	v := judge(ctx.Err(), err, a)
 	if v.suspect {
-		c.db.watch.Kick(1 << uint(c.node.index))
+		c.db.watch.Kick(1 << uint(c.node.place))
 	}
 	if v.next == outcomeUnknown {
 		c.db.stat.unknown.Add(1)
-		return &OutcomeUnknownError{Node: c.node.name, Err: err}
+		return &OutcomeUnknownError{Node: c.node.name(), Err: err}
 	}
 	return err
 }
@@ -127,7 +127,7 @@ func (c *call) rollback(do func() error) error {
 // read notes that the session was shown what the transaction has read.
 func (c *call) read() {
 	if c.state != nil {
-		c.state.read(c.node.index, c.view, c.req.Level)
+		c.state.read(c.node.place, c.view, c.req.Level)
 	}
 }
 

@@ -3,8 +3,6 @@ package pgtide
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +22,7 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 		}
 		var text string
 		err := c.conn.Conn().QueryRow(c.ctx, "select pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&text)
-		n := &c.view.Nodes[c.node.index]
+		n := &c.view.Nodes[c.node.place]
 		again, err := c.done(err)
 		switch {
 		case again:
@@ -59,11 +57,11 @@ func (db *DB) Settled(t Token) bool {
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
 		// The primary counts too: a failover may have lost it.
-		if i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica) {
+		if n.State != topology.Gone && i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica || !n.Owes.IsZero()) {
 			return false
 		}
 		for _, p := range [2]topology.Position{t.need, t.prior} {
-			if !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
+			if n.State != topology.Gone && !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
 				return false
 			}
 		}
@@ -79,11 +77,11 @@ func (db *DB) Settled(t Token) bool {
 func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 	var set uint64
 	for _, name := range nodes {
-		i := slices.IndexFunc(db.nodes, func(n *node) bool { return n.name == name })
-		if i < 0 {
-			return fmt.Errorf("%w %q: the nodes are %s", ErrUnknownNode, name, strings.Join(db.names(), ", "))
+		n := db.roster.Load().named(name)
+		if n == nil {
+			return unknownNode(name, db.roster.Load())
 		}
-		set |= 1 << uint(i)
+		set |= 1 << uint(n.place)
 	}
 	if t.IsZero() {
 		return nil
@@ -95,8 +93,7 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 		}
 		t = t.Merge(now)
 	}
-	db.watch.Attend(^uint64(0))
-	defer db.watch.Leave(^uint64(0))
+	defer db.watch.Attend(^uint64(0)).Leave()
 	for {
 		changed := db.watch.Changed()
 		v := db.watch.View()
@@ -132,12 +129,4 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 				ErrNoFreshReplica, n.Name, n.State, n.Position, t.need, context.Cause(ctx))
 		}
 	}
-}
-
-func (db *DB) names() []string {
-	names := make([]string, len(db.nodes))
-	for i, n := range db.nodes {
-		names[i] = n.name
-	}
-	return names
 }

@@ -13,7 +13,7 @@ func (c *call) writes() bool {
 }
 
 // role is that of the attempt's node, as far as was known when it was chosen.
-func (c *call) role() topology.Role { return c.view.Nodes[c.node.index].Role }
+func (c *call) role() topology.Role { return c.view.Nodes[c.node.place].Role }
 
 // arm prepares a write: it is to be stamped with its position, when there is a
 // session to carry it, and to be known for sent or not.
@@ -40,19 +40,21 @@ func (c *call) untouched() bool {
 // note keeps what the attempt means for later reads. acked says that it was
 // answered without an error.
 func (c *call) note(acked bool) {
+	c.time()
 	switch {
 	case c.writes():
-		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.index], acked)
+		c.db.wrote(c.state, c.stamped(), &c.view.Nodes[c.node.place], acked)
 	case c.state != nil:
-		c.state.read(c.node.index, c.view, c.req.Level)
+		c.state.read(c.node.place, c.view, c.req.Level)
 	}
 }
 
 // hand notes that a part of the result is handed out. The session has been shown
 // it from now on, and may read elsewhere before it has read the rest.
 func (c *call) hand() {
+	c.time()
 	if !c.handed && c.state != nil {
-		c.state.read(c.node.index, c.view, c.req.Level)
+		c.state.read(c.node.place, c.view, c.req.Level)
 	}
 	c.handed = true
 }

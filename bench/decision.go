@@ -18,20 +18,19 @@ func decision(r *report) {
 	for _, c := range []struct {
 		nodes  int
 		budget float64
-	}{{3, 100}, {topologyMax, 300}} {
-		names := make([]string, c.nodes)
-		for i := range names {
-			names[i] = fmt.Sprint("node", i)
+	}{{3, 100}, {topology.MaxNodes, 300}} {
+		t := topology.NewTracker(topology.Rules{Interval: 200 * time.Millisecond})
+		for i := range c.nodes {
+			t.Join(topology.Member{Name: fmt.Sprint("node", i)})
 		}
-		t := topology.NewTracker(names, 200*time.Millisecond)
 		var v *topology.View
-		for i := range names {
+		for i := range c.nodes {
 			role := topology.Replica
 			if i == 0 {
 				role = topology.Primary
 			}
 			v = t.Observe(topology.Observation{
-				Node: i, Start: time.Second, SystemID: 1, Incarnation: 1, Role: role,
+				Node: i, Start: time.Second, SystemID: 1, Incarnation: int64(i + 1), Role: role,
 				Position: topology.Position{Timeline: 1, LSN: 5000},
 			})
 		}
@@ -49,5 +48,3 @@ func decision(r *report) {
 		r.add(result{Name: fmt.Sprintf("the same, %d nodes", c.nodes), Ours: float64(b.AllocsPerOp()), Unit: "allocs", Budget: 0})
 	}
 }
-
-const topologyMax = route.MaxNodes

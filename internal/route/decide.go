@@ -1,6 +1,7 @@
 package route
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/pgtide/pgtide/internal/topology"
@@ -63,7 +64,7 @@ func named(v *topology.View, r *Request) Decision {
 	switch {
 	case n.State != topology.Up || r.Tried&bit(r.Node) != 0:
 		d.Action, d.Reason = Fail, NodeDown
-	case r.Write == ReasonNone && r.Node != v.Primary && prove(v, r, r.Node) != topology.Satisfied:
+	case r.Write == ReasonNone && r.Node != v.Primary && !proven(v, r, r.Node):
 		d.Action, d.Reason = Wait, NotFresh
 		d.Watch |= sampler(v, r)
 	default:
@@ -75,54 +76,105 @@ func named(v *topology.View, r *Request) Decision {
 // read finds a replica that may serve r; else says whether one is worth
 // waiting for; else sends r to the primary.
 func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
-	if i, ok := quick(v, r, load, now); ok {
+	d := demandOf(v, r)
+	if t, ok := tried(v, r, &d, now); ok {
+		return t
+	}
+	if i, ok := quick(v, r, &d, load, now); ok {
 		return chosen(r, i)
 	}
-	var candidates, soon, up uint64
+	up := usable(v, r)
+	var candidates, soon uint64
 	why := NoReplica
-	for i := range v.Nodes {
-		if !usable(v, r, i) {
-			continue
+	for rest := up; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros64(rest)
+		var miss Reason
+		var wait time.Duration
+		if n := &v.Nodes[i]; d.lags(v, n, now) {
+			miss, wait = Lagging, eta(n) // as fit would find: of many nodes all may lag
+		} else {
+			miss, wait = fit(v, r, &d, i, now)
 		}
-		up |= bit(i)
-		miss, eta := fit(v, r, i, now)
 		switch {
 		case miss == ReasonNone:
 			candidates |= bit(i)
 			continue
-		case eta <= r.WaitLeft && r.WaitLeft > 0:
+		case wait <= r.WaitLeft && r.WaitLeft > 0:
 			soon |= bit(i)
 		}
 		why = max(why, miss)
 	}
 	switch {
 	case candidates != 0:
-		return chosen(r, pick(r, load, candidates))
+		return chosen(r, pick(v, r, load, candidates))
 	case soon != 0 && why != LostWrite:
 		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: soon | sampler(v, r)}
 	case up == 0 && r.Tried != 0:
 		why = Elsewhere
 	}
-	d := primary(v, r, why)
-	if d.Action == Fail && up != 0 && r.WaitLeft > 0 {
+	p := primary(v, r, why)
+	if p.Action == Fail && up != 0 && r.WaitLeft > 0 {
 		// No primary to fall back on, but replicas may still get there.
 		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: up}
 	}
-	return d
+	return p
 }
 
-// usable reports whether node i is a replica that can be asked at all.
-func usable(v *topology.View, r *Request, i int) bool {
-	n := &v.Nodes[i]
-	return n.State == topology.Up && n.Role == topology.Replica && r.Tried&bit(i) == 0 && (r.Group == 0 || r.Group&bit(i) != 0)
+// usable returns the replicas that can be asked at all.
+func usable(v *topology.View, r *Request) uint64 {
+	set := v.Replicas &^ r.Tried
+	if r.Group != 0 {
+		set &= r.Group
+	}
+	return set
 }
 
 const never = time.Duration(1<<63 - 1)
 
+// demand is what a request must see, as one position if it can be said so.
+type demand struct {
+	lsn topology.LSN
+	// plain says that a replica on the view's timeline has all of it as soon as
+	// it has replayed lsn: so it is in nearly all requests.
+	plain bool
+	age   time.Duration // how stale a replica may be
+}
+
+// lags reports whether n plainly lacks something, and nothing else is against
+// it.
+func (d *demand) lags(v *topology.View, n *topology.Node, now time.Duration) bool {
+	return d.plain && n.Position.LSN < d.lsn && current(v, n) && n.FreshKnown && now-n.Fresh <= d.age
+}
+
+func demandOf(v *topology.View, r *Request) demand {
+	age := r.MaxStaleness
+	if age == 0 {
+		age = never
+	}
+	if r.Level == Eventual {
+		return demand{plain: true, age: age}
+	}
+	if r.MaxLag > 0 {
+		age = -1 // there is more to look at
+	}
+	d := demand{lsn: r.Need.LSN, age: age, plain: !r.Scattered && r.Only == 0 && r.Prior.IsZero() && (r.Need.IsZero() || r.Need.Timeline == v.Timeline)}
+	if r.Writes > 0 {
+		d.plain = d.plain && r.Writes <= v.Floor.Writes && v.Floor.Position.Timeline == v.Timeline
+		d.lsn = max(d.lsn, v.Floor.Position.LSN)
+	}
+	return d
+}
+
+// current reports whether n is on the view's timeline and owes nothing: then
+// LSNs alone compare.
+func current(v *topology.View, n *topology.Node) bool {
+	return n.Position.Timeline == v.Timeline && n.Owes == topology.Position{}
+}
+
 // fit says why replica i may not serve r, and how long that may last. While
 // there is no primary to read from instead, only a bound that the caller set
 // counts, and that it is known how stale the replica is.
-func fit(v *topology.View, r *Request, i int, now time.Duration) (Reason, time.Duration) {
+func fit(v *topology.View, r *Request, d *demand, i int, now time.Duration) (Reason, time.Duration) {
 	n := &v.Nodes[i]
 	if r.MaxStaleness > 0 {
 		switch age, known := n.Staleness(now); {
@@ -134,10 +186,10 @@ func fit(v *topology.View, r *Request, i int, now time.Duration) (Reason, time.D
 			return TooStale, eta(n)
 		}
 	}
-	if r.Level == Eventual {
-		return ReasonNone, 0
+	if r.MaxLag > 0 && v.Primary != topology.NoNode && !within(v, n, r.MaxLag) {
+		return TooStale, eta(n)
 	}
-	switch prove(v, r, i) {
+	switch prove(v, r, d, i) {
 	case topology.Satisfied:
 		return ReasonNone, 0
 	case topology.Lost:
@@ -151,6 +203,14 @@ func fit(v *topology.View, r *Request, i int, now time.Duration) (Reason, time.D
 	return Lagging, eta(n)
 }
 
+// within reports whether n is at most lag bytes behind the newest sample.
+func within(v *topology.View, n *topology.Node, lag uint64) bool {
+	if n.Position.Timeline != v.Newest.Timeline {
+		return false // numbers of two logs cannot be compared
+	}
+	return n.Position.LSN >= v.Newest.LSN || uint64(v.Newest.LSN-n.Position.LSN) <= lag
+}
+
 func eta(n *topology.Node) time.Duration {
 	if n.Paused {
 		return never
@@ -159,14 +219,24 @@ func eta(n *topology.Node) time.Duration {
 }
 
 // prove says whether node i has all that r must see.
-func prove(v *topology.View, r *Request, i int) topology.Proof {
+func prove(v *topology.View, r *Request, d *demand, i int) topology.Proof {
 	if r.Level == Eventual {
 		return topology.Satisfied
 	}
-	if r.Scattered || r.Only != 0 && (i != r.Last || v.Nodes[i].Incarnation != r.Only) {
+	n := &v.Nodes[i]
+	if d.plain && current(v, n) && n.State == topology.Up {
+		if n.Position.LSN >= d.lsn {
+			return topology.Satisfied
+		}
+		return topology.Behind
+	}
+	if r.Scattered || r.Only != 0 && (i != r.Last || n.Incarnation != r.Only) {
 		return topology.Unknown
 	}
 	worst := topology.Satisfied
+	if !n.Owes.IsZero() && v.Prove(i, n.Owes) != topology.Satisfied {
+		worst = topology.Behind
+	}
 	for _, p := range [2]topology.Position{r.Need, r.Prior} {
 		if p.IsZero() {
 			continue
@@ -188,6 +258,12 @@ func prove(v *topology.View, r *Request, i int) topology.Proof {
 	return worst
 }
 
+// proven is prove for a node that the caller has named.
+func proven(v *topology.View, r *Request, i int) bool {
+	d := demandOf(v, r)
+	return prove(v, r, &d, i) == topology.Satisfied
+}
+
 func weaker(a, b topology.Proof) topology.Proof {
 	rank := [...]uint8{topology.Satisfied: 3, topology.Behind: 2, topology.Unknown: 1, topology.Lost: 0}
 	if rank[b] < rank[a] {
@@ -207,8 +283,8 @@ func sampler(v *topology.View, r *Request) uint64 {
 func bit(node int) uint64 { return 1 << uint(node) }
 
 func all(v *topology.View) uint64 {
-	if len(v.Nodes) >= MaxNodes {
+	if len(v.Nodes) >= topology.MaxNodes {
 		return ^uint64(0)
 	}
-	return bit(len(v.Nodes)) - 1
+	return bit(len(v.Nodes)) - 1 // a free place among them does no harm
 }

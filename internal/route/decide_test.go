@@ -29,8 +29,15 @@ func mayServe(v *topology.View, r *Request, i int) bool {
 	if r.MaxStaleness > 0 && (!n.FreshKnown || fallback && now-n.Fresh > r.MaxStaleness) {
 		return false
 	}
+	if r.MaxLag > 0 && v.Primary != topology.NoNode &&
+		(n.Position.Timeline != v.Newest.Timeline || n.Position.LSN+topology.LSN(r.MaxLag) < v.Newest.LSN) {
+		return false
+	}
 	if r.Level == Eventual {
 		return true
+	}
+	if !n.Owes.IsZero() && v.Prove(i, n.Owes) != topology.Satisfied {
+		return false
 	}
 	if !r.Need.IsZero() && v.Prove(i, r.Need) != topology.Satisfied {
 		return false
@@ -68,7 +75,11 @@ func randomView(rng *rand.Rand) (*topology.View, loads) {
 	boss := rng.IntN(len(load)) // usually the primary
 	for i := range load {
 		n := topology.Node{
-			Name:        fmt.Sprint(i),
+			Member:      topology.Member{Name: fmt.Sprint(i), Far: rng.IntN(3) == 0},
+			Held:        rng.IntN(6) == 0,
+			Ejected:     rng.IntN(6) == 0,
+			Latency:     time.Duration(rng.IntN(3)) * time.Millisecond,
+			Share:       one(rng, 1, 1, 0.5),
 			State:       one(rng, topology.Up, topology.Up, topology.Up, topology.Down, topology.Unseen, topology.Foreign),
 			Role:        one(rng, topology.Replica, topology.Replica, topology.Replica, topology.Primary, topology.RoleUnknown),
 			Position:    randomPosition(rng),
@@ -82,6 +93,9 @@ func randomView(rng *rand.Rand) (*topology.View, loads) {
 			n.State, n.Role, n.Position = topology.Up, topology.Primary, topology.Position{Timeline: 3, LSN: 9}
 		} else if n.Role == topology.Primary && rng.IntN(2) == 0 {
 			n.Role = topology.Replica
+		}
+		if rng.IntN(8) == 0 {
+			n.Owes = randomPosition(rng)
 		}
 		v.Timeline = max(v.Timeline, n.Position.Timeline)
 		v.Nodes = append(v.Nodes, n)
@@ -106,6 +120,7 @@ func randomView(rng *rand.Rand) (*topology.View, loads) {
 		v.Newest = v.Nodes[v.Primary].Position
 		v.Floor = topology.Floor{Writes: uint64(rng.IntN(3)), Position: v.Newest}
 	}
+	v.Arrange()
 	return v, load
 }
 
@@ -122,6 +137,10 @@ func randomRead(rng *rand.Rand, nodes int) *Request {
 		HasWaited:    rng.IntN(4) == 0,
 		Tried:        rng.Uint64() & rng.Uint64() & (1<<nodes - 1),
 		Random:       rng.Uint64(),
+		MaxLag:       one(rng, uint64(0), 0, 3),
+		Policy:       one(rng, LeastLoaded, RoundRobin),
+		Turn:         rng.Uint64(),
+		Trial:        rng.IntN(8) == 0,
 	}
 	if r.Target == ToReplica {
 		r.Write = one(rng, ReasonNone, Unclassified, Transaction)
@@ -159,6 +178,16 @@ func TestReadAgainstOracle(t *testing.T) {
 	}
 }
 
+func tierOf(n *topology.Node) int {
+	switch {
+	case n.Ejected || n.Held:
+		return 2
+	case n.Far:
+		return 1
+	}
+	return 0
+}
+
 func checkRead(v *topology.View, r *Request, d Decision) error {
 	candidates := map[int]bool{}
 	var up uint64
@@ -170,11 +199,22 @@ func checkRead(v *topology.View, r *Request, d Decision) error {
 			up |= 1 << i
 		}
 	}
+	tier, tried := topology.Tiers, false // the best of the candidates, and whether one is ejected
+	for i := range candidates {
+		n := &v.Nodes[i]
+		tier, tried = min(tier, tierOf(n)), tried || n.Ejected
+	}
 	primary := v.Primary != topology.NoNode && r.Tried>>v.Primary&1 == 0
 	switch {
 	case len(candidates) > 0 && (d.Action != Go || !candidates[d.Node]):
 		return fmt.Errorf("want one of the nodes %v", candidates)
-	case len(candidates) > 0 && candidates[r.Last] && d.Node != r.Last:
+	case r.Trial && tried:
+		if d.Reason != Trial || !v.Nodes[d.Node].Ejected {
+			return fmt.Errorf("want a trial of an ejected node")
+		}
+	case len(candidates) > 0 && tierOf(&v.Nodes[d.Node]) != tier:
+		return fmt.Errorf("want a node of tier %d", tier)
+	case len(candidates) > 0 && candidates[r.Last] && tierOf(&v.Nodes[r.Last]) == tier && d.Node != r.Last:
 		return fmt.Errorf("want node %d, which it read from last", r.Last)
 	case len(candidates) > 0:
 		return nil

@@ -21,16 +21,35 @@ func chosen(r *Request, i int) Decision {
 	return d
 }
 
+// tried finds an ejected replica for a request that may go to one.
+func tried(v *topology.View, r *Request, d *demand, now time.Duration) (Decision, bool) {
+	if !r.Trial {
+		return Decision{}, false
+	}
+	for rest := usable(v, r) & v.Ejected; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros64(rest)
+		if miss, _ := fit(v, r, d, i, now); miss == ReasonNone {
+			return Decision{Action: Go, Reason: Trial, Node: i}, true
+		}
+	}
+	return Decision{}, false
+}
+
 // quick finds a replica for r without looking at all of them: the one that the
 // session read from last, which keeps reads monotonic and caches warm; in a
 // large cluster else two taken at random, as pick would. It may find none where
 // there is one.
-func quick(v *topology.View, r *Request, load Load, now time.Duration) (node int, ok bool) {
-	if r.Last != topology.NoNode && serves(v, r, r.Last, now) {
+func quick(v *topology.View, r *Request, d *demand, load Load, now time.Duration) (node int, ok bool) {
+	serves := func(i int) bool {
+		miss, _ := fit(v, r, d, i, now)
+		return miss == ReasonNone
+	}
+	best := first(v, usable(v, r))
+	if r.Last != topology.NoNode && best&bit(r.Last) != 0 && serves(r.Last) {
 		return r.Last, true
 	}
 	const small, tries = 8, 6
-	if len(v.Nodes) <= small {
+	if len(v.Nodes) <= small || r.Policy != LeastLoaded || v.Uneven&best != 0 {
 		return 0, false
 	}
 	node = topology.NoNode
@@ -39,39 +58,81 @@ func quick(v *topology.View, r *Request, load Load, now time.Duration) (node int
 		random = random*6364136223846793005 + 1442695040888963407 // Knuth's MMIX generator
 		i := int(random >> 32 * uint64(len(v.Nodes)) >> 32)
 		switch {
-		case i == node || !serves(v, r, i, now):
+		case i == node || best&bit(i) == 0 || !serves(i):
 		case node == topology.NoNode:
 			node = i
-		case load.InFlight(i) < load.InFlight(node):
-			return i, true
 		default:
-			return node, true
+			return lighter(v, load, node, i), true
 		}
 	}
 	return 0, false
 }
 
-func serves(v *topology.View, r *Request, i int, now time.Duration) bool {
-	if !usable(v, r, i) {
-		return false
+// pick chooses among nodes that may all serve r, of the best tier that there is.
+func pick(v *topology.View, r *Request, load Load, candidates uint64) int {
+	candidates = first(v, candidates)
+	if r.Last != topology.NoNode && candidates&bit(r.Last) != 0 {
+		return r.Last
 	}
-	miss, _ := fit(v, r, i, now)
-	return miss == ReasonNone
+	if r.Policy == RoundRobin {
+		// Steps of the golden ratio spread over any shares evenly, and need
+		// nothing to be kept of the steps before.
+		const golden = 0x9E3779B97F4A7C15
+		if v.Uneven&candidates == 0 {
+			return nth(candidates, r.Turn%uint64(bits.OnesCount64(candidates)))
+		}
+		return drawn(v, candidates, r.Turn*golden)
+	}
+	// The less loaded of two taken at random spreads load almost as well as the
+	// least loaded of all, without making every caller run to the same node
+	// (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001).
+	one := drawn(v, candidates, r.Random)
+	if rest := candidates &^ bit(one); rest != 0 {
+		return lighter(v, load, one, drawn(v, rest, r.Random<<32|r.Random>>32))
+	}
+	return one
 }
 
-// pick chooses among nodes that may all serve r: the less loaded of two taken
-// at random, which spreads load almost as well as the least loaded of all
-// without making every caller run to the same node (Mitzenmacher, The Power of
-// Two Choices in Randomized Load Balancing, 2001).
-func pick(r *Request, load Load, candidates uint64) int {
-	n := uint64(bits.OnesCount64(candidates))
-	first := r.Random >> 32 * n >> 32
-	node := nth(candidates, first)
-	if n > 1 {
-		// The second choice is one of the other n-1.
-		second := (first + 1 + r.Random&0xffffffff*(n-1)>>32) % n
-		if other := nth(candidates, second); load.InFlight(other) < load.InFlight(node) {
-			return other
+// first returns those of the set that are of the best tier that there is.
+func first(v *topology.View, set uint64) uint64 {
+	for _, tier := range v.Tiers {
+		if best := set & tier; best != 0 {
+			return best
+		}
+	}
+	return 0
+}
+
+// lighter returns which of two nodes is to be asked: one, unless other is
+// clearly less loaded. What counts is how long the calls in flight are going to
+// take. Averages that differ by little, or are not known, count as the same.
+func lighter(v *topology.View, load Load, one, other int) int {
+	a, b := v.Nodes[one].Latency, v.Nodes[other].Latency
+	if a == 0 || b == 0 || 4*a < 5*b && 4*b < 5*a {
+		a, b = 1, 1
+	}
+	if float64(load.InFlight(one)+1)*float64(a) > float64(load.InFlight(other)+1)*float64(b) {
+		return other
+	}
+	return one
+}
+
+// drawn returns one of the nodes, each as likely as its share says. Of random
+// the upper bits count.
+func drawn(v *topology.View, set, random uint64) int {
+	if v.Uneven&set == 0 {
+		return nth(set, random>>32*uint64(bits.OnesCount64(set))>>32)
+	}
+	total := 0.0
+	for rest := set; rest != 0; rest &= rest - 1 {
+		total += v.Nodes[bits.TrailingZeros64(rest)].Share
+	}
+	point := float64(random>>11) / (1 << 53) * total
+	node := topology.NoNode
+	for rest := set; rest != 0; rest &= rest - 1 {
+		node = bits.TrailingZeros64(rest)
+		if point -= v.Nodes[node].Share; point < 0 {
+			break
 		}
 	}
 	return node

@@ -14,13 +14,14 @@ func cluster(nodes int) (*topology.View, loads) {
 	v := &topology.View{Primary: 0, Timeline: 1, Newest: topology.Position{Timeline: 1, LSN: 1000}}
 	v.Floor = topology.Floor{Writes: 10, Position: topology.Position{Timeline: 1, LSN: 900}}
 	for i := range nodes {
-		n := topology.Node{Name: fmt.Sprint(i), State: topology.Up, Role: topology.Replica, Incarnation: 1,
+		n := topology.Node{Member: topology.Member{Name: fmt.Sprint(i)}, Share: 1, State: topology.Up, Role: topology.Replica, Incarnation: 1,
 			Position: v.Newest, Fresh: now, FreshKnown: true}
 		if i == 0 {
 			n.Role = topology.Primary
 		}
 		v.Nodes = append(v.Nodes, n)
 	}
+	v.Arrange()
 	return v, make(loads, nodes)
 }
 

@@ -29,6 +29,7 @@ const (
 	Sticky // the same, and the session read from it last
 	Waited // the same, after waiting for it
 	Any    // the consistency level asks for no proof
+	Trial  // it was ejected for being slow, and is tried again
 
 	// To a node the caller chose.
 	Named  // by name
@@ -65,6 +66,7 @@ var reasons = [...]string{
 	Sticky:       "sticky",
 	Waited:       "waited",
 	Any:          "any",
+	Trial:        "trial",
 	Named:        "named",
 	Pinned:       "pinned",
 	NoPrimary:    "no_primary",

@@ -6,9 +6,6 @@ import (
 	"github.com/pgtide/pgtide/internal/topology"
 )
 
-// MaxNodes is how many nodes a view may have: their sets are bit masks.
-const MaxNodes = 64
-
 // Target is where the caller's context sends a call.
 type Target uint8
 
@@ -52,8 +49,10 @@ type Request struct {
 	Fallback Fallback
 
 	Level Level
-	// MaxStaleness bounds the age of a replica's data; zero sets no bound.
+	// MaxStaleness bounds the age of a replica's data, and MaxLag how many bytes
+	// it is behind; zero sets no bound.
 	MaxStaleness time.Duration
+	MaxLag       uint64
 	// Need and Prior are what the session must see, on its newest timeline and
 	// on an older one. Both may be zero.
 	Need, Prior topology.Position
@@ -76,7 +75,21 @@ type Request struct {
 	HasWaited bool
 	// Random picks among equals.
 	Random uint64
+	// Policy is how. Turn grows by one with each request, for RoundRobin.
+	Policy Policy
+	Turn   uint64
+	// Trial lets the request go to an ejected replica, to see whether it is
+	// better.
+	Trial bool
 }
+
+// Policy is how one of several nodes that would all do is picked.
+type Policy uint8
+
+const (
+	LeastLoaded Policy = iota // of two taken at random
+	RoundRobin                // each in turn
+)
 
 // Load tells how many calls a node is serving.
 type Load interface {

@@ -81,9 +81,9 @@ func (s *scenario) decide() (string, Reason) {
 	nodes, texts := map[string]bool{}, map[string]bool{}
 	rng := rand.New(rand.NewPCG(1, 2))
 	var d Decision
-	for range 200 {
+	for turn := range 200 {
 		r := s.request
-		r.Random = rng.Uint64()
+		r.Random, r.Turn = rng.Uint64(), r.Turn+uint64(turn)
 		d = Decide(s.view, &r, s.load, now)
 		switch d.Action {
 		case Go:
@@ -184,6 +184,7 @@ func (x *viewText) view() (*topology.View, loads) {
 			v.Primary, v.Newest = i, n.Position
 		}
 	}
+	v.Arrange()
 	return &v, x.load
 }
 
@@ -224,7 +225,7 @@ func (x *viewText) add(words []string) (err error) {
 		}
 		return err
 	}
-	n := topology.Node{Name: words[0], State: topology.Up, Incarnation: 1, Fresh: now, FreshKnown: true}
+	n := topology.Node{Member: topology.Member{Name: words[0]}, State: topology.Up, Incarnation: 1, Fresh: now, FreshKnown: true, Share: 1}
 	var load int64
 	for _, w := range words[1:] {
 		key, value, _ := strings.Cut(w, "=")
@@ -241,6 +242,18 @@ func (x *viewText) add(words []string) (err error) {
 			n.State = topology.Foreign
 		case "paused":
 			n.Paused = true
+		case "far":
+			n.Far = true
+		case "held":
+			n.Held = true
+		case "ejected":
+			n.Ejected = true
+		case "share":
+			n.Share, err = strconv.ParseFloat(value, 64)
+		case "latency":
+			n.Latency, err = time.ParseDuration(value)
+		case "owes":
+			n.Owes, err = parsePosition(value)
 		case "delay":
 			n.Delay, err = time.ParseDuration(value)
 		case "load":
@@ -317,6 +330,12 @@ func (x *viewText) request(words []string) (r Request, err error) {
 			r.Scattered = true
 		case "max":
 			r.MaxStaleness, err = time.ParseDuration(value)
+		case "lag":
+			r.MaxLag, err = strconv.ParseUint(value, 10, 64)
+		case "trial":
+			r.Trial = true
+		case "round-robin":
+			r.Policy = RoundRobin
 		case "wait":
 			r.WaitLeft, err = time.ParseDuration(value)
 		case "waited":

@@ -30,6 +30,8 @@ const (
 	Up                   // the last probe answered
 	Down                 // the last probe did not
 	Foreign              // it belongs to another cluster and is never used
+	Gone                 // it has left: its place in the view is free
+	Twin                 // it is the same server as another node, which is used instead
 )
 
 // String returns the state in lower case.
@@ -41,14 +43,30 @@ func (s State) String() string {
 		return "down"
 	case Foreign:
 		return "foreign"
+	case Gone:
+		return "gone"
+	case Twin:
+		return "twin"
 	}
 	return "unseen"
+}
+
+// Member is a node as its owner describes it.
+type Member struct {
+	Name string
+	// Weight is its share of the reads beside the others'. Zero is one.
+	Weight float64
+	// Far says that it is in another zone than its readers.
+	Far bool
 }
 
 // Node is what is known of one server. Times are monotonic offsets on the
 // clock of whoever made the observations.
 type Node struct {
-	Name  string
+	Member
+	// ID tells nodes apart that had the same place in the view one after the
+	// other. It is never zero.
+	ID    uint32
 	State State
 	Role  Role
 	// Position is the replay position of a replica, the insert position of a
@@ -74,6 +92,24 @@ type Node struct {
 	// Delay is a lower bound on how long the node lately took to replay what
 	// the primary had: the estimate used to decide whether to wait for it.
 	Delay time.Duration
+	// Owes is what the primary had when this run of a server that had been
+	// running before, or had not been there, was first seen. Until the node has
+	// replayed it, it may lack what every node had. Zero is nothing.
+	Owes Position
+	// Since is when the node was found up after it had not been.
+	Since time.Duration
+	// Held keeps reads off a node that comes and goes, as long as others serve.
+	Held bool
+	// Latency is an average of how long calls took lately; zero is not known.
+	Latency time.Duration
+	// Ejected keeps reads off a replica that is much slower than the others, as
+	// long as they serve.
+	Ejected bool
+	// Share is how many of the reads that another node gets this one is to get:
+	// 1 for the one that is to get most.
+	Share float64
+	// Misses counts the probes in a row that got no answer in time.
+	Misses int
 	// Err is why the node is Down or Foreign.
 	Err error
 }
@@ -96,7 +132,9 @@ type Observation struct {
 	// Start is when the probe was sent: what it reports was true later.
 	Start time.Duration
 	// Err is set when the probe did not answer; the fields below are then empty.
-	Err error
+	// Silent says that nothing came back at all before the deadline.
+	Err    error
+	Silent bool
 
 	SystemID    uint64
 	Incarnation int64
@@ -113,4 +151,8 @@ type Observation struct {
 	Geometry    Geometry
 	// Writes is the write counter as it stood before the probe was sent.
 	Writes uint64
+	// Served counts the calls that the node has answered, and Busy is how long
+	// they took together.
+	Served uint64
+	Busy   time.Duration
 }

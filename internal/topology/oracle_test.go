@@ -59,7 +59,8 @@ type oracle struct {
 	servers []*server
 	tracker *Tracker
 	view    *View
-	records []record // of all servers, lost ones too
+	records []record     // of all servers, lost ones too
+	settled map[int]bool // writes that every node was proven to have
 	ids     int
 	writes  uint64 // the count of writes that have returned
 	newest  uint32
@@ -67,14 +68,17 @@ type oracle struct {
 }
 
 func newOracle(seed uint64) *oracle {
-	o := &oracle{rng: rand.New(rand.NewPCG(seed, 0)), newest: 1}
+	o := &oracle{rng: rand.New(rand.NewPCG(seed, 0)), newest: 1, settled: map[int]bool{}}
 	o.hidden = o.rng.IntN(2) == 0
 	names := []string{"a", "b", "c", "d"}[:2+o.rng.IntN(3)]
 	for range names {
 		o.servers = append(o.servers, &server{role: Replica, incarnation: 1, timeline: 1, label: 1})
 	}
 	o.servers[0].role = Primary
-	o.tracker = NewTracker(names, 200*ms)
+	o.tracker = NewTracker(Rules{Interval: 200 * ms})
+	for _, name := range names {
+		o.tracker.Join(Member{Name: name})
+	}
 	o.view = o.tracker.View()
 	return o
 }
@@ -130,7 +134,7 @@ func (o *oracle) answer(i int, s *server) {
 		return
 	}
 	s.probing = false
-	ob := Observation{Node: i, Start: s.start, SystemID: 7, Incarnation: s.incarnation, Role: s.role, Writes: s.writes}
+	ob := Observation{Node: i, Start: s.start, SystemID: 7, Incarnation: s.incarnation*8 + int64(i), Role: s.role, Writes: s.writes}
 	if s.unreachable {
 		ob = Observation{Node: i, Start: s.start, Err: errors.New("no answer")}
 	} else {
@@ -255,7 +259,7 @@ func (o *oracle) check() error {
 		return o.checkProofs(nil)
 	}
 	primary := o.servers[o.view.Primary]
-	if primary.role != Primary || primary.incarnation != o.view.Nodes[o.view.Primary].Incarnation {
+	if primary.role != Primary || primary.incarnation*8+int64(o.view.Primary) != o.view.Nodes[o.view.Primary].Incarnation {
 		return nil // made anew since it was looked at
 	}
 	for i, s := range o.servers {
@@ -276,7 +280,39 @@ func (o *oracle) check() error {
 			}
 		}
 	}
+	if err := o.checkSettled(primary.log); err != nil {
+		return err
+	}
 	return o.checkProofs(primary.log)
+}
+
+// checkSettled checks that nobody need carry a token once every node has what
+// it stands for: a node that comes back with less owes it.
+func (o *oracle) checkSettled(log []record) error {
+	v := o.view
+	for i, s := range o.servers {
+		n := &v.Nodes[i]
+		if n.State != Up || n.Role != Replica || s.seen == nil || !n.Owes.IsZero() && v.Prove(i, n.Owes) != Satisfied ||
+			v.Prove(i, v.Newest) == Unknown { // its log is not the primary's: it is never called fresh
+			continue
+		}
+		for _, r := range log {
+			if o.settled[r.id] && !contains(s.seen, r.id) {
+				return fmt.Errorf("node %d owes nothing and lacks write %d at %v, which every node had", i, r.id, r.Position)
+			}
+		}
+	}
+	for _, r := range o.records {
+		all := true
+		for i := range v.Nodes {
+			n := &v.Nodes[i]
+			all = all && n.Owes.IsZero() && v.Prove(i, r.Position) == Satisfied && (i == v.Primary || n.State == Up && n.Role == Replica)
+		}
+		if all {
+			o.settled[r.id] = true
+		}
+	}
+	return nil
 }
 
 func (o *oracle) checkProofs(log []record) error {

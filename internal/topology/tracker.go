@@ -5,13 +5,36 @@ import (
 	"time"
 )
 
+// Rules are what a [Tracker] goes by.
+type Rules struct {
+	// Interval is the time between two probes of a node when nobody waits.
+	Interval time.Duration
+	// SlowStart is how long a node that has just come up takes to get its full
+	// share. Zero gives it at once.
+	SlowStart time.Duration
+	// EjectFactor is how many times slower than the median a replica must be to
+	// be ejected. Zero ejects none.
+	EjectFactor float64
+	// KeepShare is the share of the replicas that are never ejected.
+	KeepShare float64
+}
+
 // Tracker folds observations into views. It must be used by one goroutine at a
 // time; the views it returns may be shared freely.
 type Tracker struct {
-	interval time.Duration
-	view     View
-	ring     ring
-	targets  []target
+	rules Rules
+	view  View
+	ring  ring
+	notes []notes // by place
+	ids   uint32
+	now   time.Duration // of the newest observation
+}
+
+// notes are what a Tracker keeps of a node beside the view.
+type notes struct {
+	target target
+	pace   pace
+	ups    ups
 }
 
 // target is a position of the primary that a replica is timed against.
@@ -23,44 +46,74 @@ type target struct {
 	passed LSN
 }
 
-// NewTracker returns a Tracker for nodes of these names. interval is the time
-// between two probes of a node when nobody waits.
-func NewTracker(names []string, interval time.Duration) *Tracker {
-	t := &Tracker{interval: interval, targets: make([]target, len(names))}
+// NewTracker returns a Tracker without nodes.
+func NewTracker(r Rules) *Tracker {
+	t := &Tracker{rules: r}
 	t.view.Primary = NoNode
-	for _, name := range names {
-		t.view.Nodes = append(t.view.Nodes, Node{Name: name})
-	}
 	return t
+}
+
+// Join gives m a place in the views from the next one on, and an ID.
+func (t *Tracker) Join(m Member) (place int, id uint32) {
+	t.ids++
+	n := Node{Member: m, ID: t.ids, Owes: t.furthest(t.view.Newest.Timeline)}
+	for place = range t.view.Nodes {
+		if t.view.Nodes[place].State == Gone {
+			t.view.Nodes[place], t.notes[place] = n, notes{}
+			return place, n.ID
+		}
+	}
+	t.view.Nodes, t.notes = append(t.view.Nodes, n), append(t.notes, notes{})
+	return len(t.view.Nodes) - 1, n.ID
+}
+
+// Leave frees a place and returns the view without its node.
+func (t *Tracker) Leave(place int) *View {
+	t.view.Nodes[place], t.notes[place] = Node{State: Gone}, notes{}
+	t.electPrimary()
+	return t.Next()
 }
 
 // View returns the newest view.
 func (t *Tracker) View() *View {
 	v := t.view
 	v.Nodes = append([]Node(nil), t.view.Nodes...)
+	v.Arrange()
 	return &v
+}
+
+// Next returns a view of its own, as after [Tracker.Join].
+func (t *Tracker) Next() *View {
+	t.view.Seq++
+	t.balance()
+	return t.View()
 }
 
 // Observe takes in o and returns the view that follows from it.
 func (t *Tracker) Observe(o Observation) *View {
-	t.view.Seq++
 	n := &t.view.Nodes[o.Node]
+	t.now = max(t.now, o.Start)
 	switch {
 	case o.Err != nil:
 		n.State, n.Err = Down, o.Err
+		n.Misses++
+		if !o.Silent {
+			n.Misses = 0
+		}
 	case t.foreign(o):
 		n.State, n.Role, n.SystemID = Foreign, RoleUnknown, o.SystemID
 		n.Err = fmt.Errorf("node %q belongs to another cluster: its system identifier is %d, that of the others is %d",
 			n.Name, o.SystemID, t.view.SystemID)
 	default:
 		t.answered(n, o)
+		t.pair(o.Node)
 	}
 	t.electPrimary()
 	if o.Err == nil && o.Node == t.view.Primary {
 		t.sampled(o)
 	}
 	t.refresh(o)
-	return t.View()
+	return t.Next()
 }
 
 func (t *Tracker) foreign(o Observation) bool {
@@ -71,6 +124,25 @@ func (t *Tracker) foreign(o Observation) bool {
 		t.view.SystemID = o.SystemID
 	}
 	return o.SystemID != t.view.SystemID
+}
+
+// pair looks for another node that is the same server: two names may lead to
+// one, for a while, when one of them moves with the primary. A server runs but
+// once at a time, so it is used by the name that comes first.
+func (t *Tracker) pair(i int) {
+	n := &t.view.Nodes[i]
+	for k := range t.view.Nodes {
+		m := &t.view.Nodes[k]
+		if k == i || m.State != Up || n.State != Up || m.SystemID != n.SystemID || m.Incarnation != n.Incarnation || n.Incarnation == 0 {
+			continue
+		}
+		first, second := m, n
+		if i < k {
+			first, second = n, m
+		}
+		second.State = Twin
+		second.Err = fmt.Errorf("node %q is the same server as node %q, which is used", second.Name, first.Name)
+	}
 }
 
 // answered stores what a probe of a node of this cluster reported.
@@ -94,10 +166,18 @@ func (t *Tracker) answered(n *Node, o Observation) {
 		})
 	}
 	if !same || n.Role != o.Role {
-		t.targets[o.Node] = target{}
+		t.notes[o.Node].target = target{}
 		n.Delay, n.FreshKnown = 0, false
 	}
-	n.State, n.Err = Up, nil
+	if !same && n.Incarnation != 0 && n.Owes.IsZero() {
+		n.Owes = t.furthest(max(n.Position.Timeline, t.view.Newest.Timeline))
+	}
+	if n.State != Up && n.State != Twin {
+		n.Since = o.Start
+		t.notes[o.Node].ups.note(o.Start)
+	}
+	t.notes[o.Node].pace.note(n, o)
+	n.State, n.Err, n.Misses = Up, nil, 0
 	n.Role, n.Position, n.Receive, n.Paused = o.Role, o.Position, o.Receive, o.Paused
 	n.Incarnation, n.SystemID, n.Version, n.Geometry = o.Incarnation, o.SystemID, o.Version, o.Geometry
 	n.Observed = o.Start
@@ -131,10 +211,10 @@ func (t *Tracker) sampled(o Observation) {
 		t.view.Before, t.view.Floor = t.view.Floor, Floor{}
 		// What was fresh by the old primary's log is measured by the new one's.
 		for i := range t.view.Nodes {
-			t.view.Nodes[i].FreshKnown, t.targets[i] = false, target{passed: t.ring.newest()}
+			t.view.Nodes[i].FreshKnown, t.notes[i].target = false, target{passed: t.ring.newest()}
 		}
 	}
-	t.ring.add(o.Start, o.Position, t.interval/2)
+	t.ring.add(o.Start, o.Position, t.rules.Interval/2)
 	t.view.Newest, t.view.NewestAt = o.Position, o.Start
 	if f := &t.view.Floor; f.Position.IsZero() || o.Writes > f.Writes {
 		*f = Floor{Writes: o.Writes, Position: o.Position}
@@ -149,8 +229,45 @@ func (t *Tracker) refresh(o Observation) {
 			t.age(i, &t.view.Nodes[i])
 		}
 	}
-	if n := &t.view.Nodes[o.Node]; o.Err == nil && n.State == Up && n.Role == Replica {
+	n := &t.view.Nodes[o.Node]
+	if o.Err != nil || n.State != Up {
+		return
+	}
+	if n.Role == Replica {
 		t.timeReplay(o.Node, n)
+	}
+	t.paid(o.Node, n)
+}
+
+// furthest returns the newest position that any node is known to have had on a
+// timeline: what all of them had lies before it.
+func (t *Tracker) furthest(timeline uint32) Position {
+	p := Position{Timeline: timeline}
+	if t.view.Newest.Timeline == timeline {
+		p = t.view.Newest
+	}
+	for i := range t.view.Nodes {
+		if q := t.view.Nodes[i].Position; q.Timeline == timeline && q.LSN > p.LSN {
+			p = q
+		}
+	}
+	return p
+}
+
+// paid forgets what a node owed, once it has it.
+func (t *Tracker) paid(i int, n *Node) {
+	if n.Owes.IsZero() {
+		return
+	}
+	proof := t.view.Prove(i, n.Owes)
+	if proof != Satisfied && n.Owes.Timeline < t.view.Newest.Timeline && t.view.Newest.Timeline == t.view.Timeline && proof != Behind {
+		// A failover took it from everybody, or nobody can tell. Whatever is left
+		// of it, the new primary had it when it was first seen.
+		n.Owes = t.view.Newest
+		proof = t.view.Prove(i, n.Owes)
+	}
+	if proof == Satisfied {
+		n.Owes = Position{}
 	}
 }
 
@@ -181,7 +298,7 @@ func (t *Tracker) age(i int, n *Node) {
 // last moment the replica was seen without it. That is a lower bound whatever
 // the probe interval, and zero for a replica that is never seen behind.
 func (t *Tracker) timeReplay(i int, n *Node) {
-	g, newest := &t.targets[i], t.ring.newest()
+	g, newest := &t.notes[i].target, t.ring.newest()
 	if g.set && n.Position.LSN >= g.sample.lsn {
 		n.Delay = g.behind
 		*g = target{passed: newest}

@@ -5,6 +5,9 @@ import "time"
 // NoNode is the index of no node.
 const NoNode = -1
 
+// MaxNodes is how many nodes a view may have: their sets are bit masks.
+const MaxNodes = 64
+
 // View is an immutable snapshot of all nodes, as last observed. A View that
 // knows nothing comes from a new [Tracker]; in the zero View, Primary is a node.
 type View struct {
@@ -27,6 +30,45 @@ type View struct {
 	// Newest is the last sample of the primary's position, taken at NewestAt.
 	Newest   Position
 	NewestAt time.Duration
+
+	// Replicas are the replicas that are up, as a bit mask of their places.
+	Replicas uint64
+	// Tiers are the same in the order in which they are to serve: near ones,
+	// then those of other zones, then those that are held or ejected.
+	Tiers [Tiers]uint64
+	// Ejected are the replicas that are.
+	Ejected uint64
+	// Uneven are the replicas whose Share is not 1.
+	Uneven uint64
+}
+
+// Tiers is how many there are.
+const Tiers = 3
+
+// Arrange fills in the sets of nodes that follow from Nodes.
+func (v *View) Arrange() {
+	v.Replicas, v.Tiers, v.Ejected, v.Uneven = 0, [Tiers]uint64{}, 0, 0
+	for i := range v.Nodes {
+		n, bit := &v.Nodes[i], uint64(1)<<uint(i)
+		if n.State != Up || n.Role != Replica {
+			continue
+		}
+		v.Replicas |= bit
+		switch {
+		case n.Ejected, n.Held:
+			v.Tiers[2] |= bit
+		case n.Far:
+			v.Tiers[1] |= bit
+		default:
+			v.Tiers[0] |= bit
+		}
+		if n.Ejected {
+			v.Ejected |= bit
+		}
+		if n.Share != 1 {
+			v.Uneven |= bit
+		}
+	}
 }
 
 // Floor ties a count of writes to a position that covers all of them.

@@ -24,24 +24,31 @@ const reconnect = 20 * time.Millisecond
 // prober looks at one node.
 type prober struct {
 	watcher *Watcher
-	index   int
+	place   int
+	id      uint32
 	node    Node
+	context context.Context
+	stop    context.CancelFunc
 	waiters atomic.Int32
 	probes  atomic.Int64
 	kicked  chan struct{}
+	stale   atomic.Bool // the connection may lead elsewhere than a new one would
+	lookups lookups
 
 	conn     *pgx.Conn // nil when there is none
 	geometry topology.Geometry
 	systemID uint64
 }
 
-func newProber(w *Watcher, index int, n Node) *prober {
+func newProber(w *Watcher, place int, id uint32, n Node) *prober {
 	n.Config = n.Config.Copy()
 	n.Config.ConnectTimeout = w.options.Timeout
 	if n.Config.RuntimeParams["application_name"] == "" {
 		n.Config.RuntimeParams["application_name"] = "pgtide watch"
 	}
-	return &prober{watcher: w, index: index, node: n, kicked: make(chan struct{}, 1)}
+	p := &prober{watcher: w, place: place, id: id, node: n, kicked: make(chan struct{}, 1)}
+	p.context, p.stop = context.WithCancel(w.context)
+	return p
 }
 
 func (p *prober) wake() {
@@ -51,15 +58,15 @@ func (p *prober) wake() {
 	}
 }
 
-func (p *prober) run(ctx context.Context) {
+func (p *prober) run() {
 	defer p.disconnect()
-	for ctx.Err() == nil {
+	for ctx := p.context; ctx.Err() == nil; {
 		began := time.Now()
 		o := p.probe(ctx)
 		if ctx.Err() != nil {
 			return // a probe cut short by Close says nothing of the node
 		}
-		p.watcher.observe(o)
+		p.watcher.observe(p, o)
 		p.rest(ctx, began)
 	}
 }
@@ -67,7 +74,7 @@ func (p *prober) run(ctx context.Context) {
 // rest waits until the next probe is due, the last one having been sent at
 // began.
 func (p *prober) rest(ctx context.Context, began time.Time) {
-	pause, least := p.watcher.options.Interval, rush
+	pause, least := p.watcher.options.Rules.Interval, rush
 	if p.conn == nil {
 		least = reconnect
 	}
@@ -92,16 +99,25 @@ func (p *prober) rest(ctx context.Context, began time.Time) {
 
 func (p *prober) probe(ctx context.Context) topology.Observation {
 	p.probes.Add(1)
+	if p.stale.Swap(false) || p.moved() {
+		p.disconnect()
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.watcher.options.Timeout)
 	defer cancel()
 	o := topology.Observation{
-		Node:   p.index,
+		Node:   p.place,
 		Writes: p.watcher.options.Writes(),
 		Start:  p.watcher.Now(),
 	}
+	if p.node.Calls != nil {
+		o.Served, o.Busy = p.node.Calls()
+	}
 	if err := p.look(ctx, &o); err != nil {
 		p.disconnect()
-		return topology.Observation{Node: p.index, Start: o.Start, Err: fmt.Errorf("probe node %q: %w", p.node.Name, err)}
+		return topology.Observation{
+			Node: p.place, Start: o.Start, Silent: ctx.Err() != nil,
+			Err: fmt.Errorf("probe node %q: %w", p.node.Name, err),
+		}
 	}
 	return o
 }

@@ -32,29 +32,45 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// every is to probe once per interval.
+func every(interval time.Duration) Options {
+	return Options{Rules: topology.Rules{Interval: interval}}
+}
+
 func node(t *testing.T, name, dsn string) Node {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Node{Name: name, Config: config}
+	return Node{Member: topology.Member{Name: name}, Config: config}
 }
 
 // watch starts a Watcher on the cluster until the end of the test.
 func watch(t *testing.T, o Options) *Watcher {
 	t.Helper()
+	var nodes []Node
 	for _, n := range cluster.Nodes() {
-		o.Nodes = append(o.Nodes, node(t, n.Name(), n.DSN()))
+		nodes = append(nodes, node(t, n.Name(), n.DSN()))
 	}
+	return watchNodes(t, o, nodes...)
+}
+
+func watchNodes(t *testing.T, o Options, nodes ...Node) *Watcher {
+	t.Helper()
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
 	}
 	if o.Writes == nil {
 		o.Writes = func() uint64 { return 0 }
 	}
-	w := Start(o)
+	w := New(o)
 	t.Cleanup(w.Close)
+	w.Join(nodes, func(i, place int, _ uint32) {
+		if place != i {
+			t.Errorf("node %d of a new watcher has place %d", i, place)
+		}
+	})
 	return w
 }
 
@@ -76,7 +92,7 @@ func await(t *testing.T, w *Watcher, what string, ok func(*topology.View) bool) 
 }
 
 func TestWhatAProbeSees(t *testing.T) {
-	w := watch(t, Options{Interval: 50 * time.Millisecond})
+	w := watch(t, every(50*time.Millisecond))
 	v := await(t, w, "both nodes", func(v *topology.View) bool {
 		return v.Primary == 0 && v.Nodes[1].State == topology.Up && v.Nodes[1].FreshKnown
 	})
@@ -107,14 +123,9 @@ func TestOnePlainRoleAndOneConnection(t *testing.T) {
 	if err := cluster.WaitCaughtUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := Start(Options{
-		Nodes: []Node{
-			node(t, "primary", strings.Replace(cluster.Primary().DSN(), "//app", "//plain", 1)),
-			node(t, "replica", strings.Replace(cluster.Replicas()[0].DSN(), "//app", "//plain", 1)),
-		},
-		Interval: 10 * time.Millisecond, Timeout: 5 * time.Second, Writes: func() uint64 { return 0 },
-	})
-	defer w.Close()
+	w := watchNodes(t, every(10*time.Millisecond),
+		node(t, "primary", strings.Replace(cluster.Primary().DSN(), "//app", "//plain", 1)),
+		node(t, "replica", strings.Replace(cluster.Replicas()[0].DSN(), "//app", "//plain", 1)))
 	// Nothing that the watcher needs asks for rights.
 	await(t, w, "a role without rights to see both nodes", func(v *topology.View) bool {
 		return v.Primary == 0 && v.Nodes[1].State == topology.Up && v.Nodes[1].Position.Timeline == 1
@@ -127,12 +138,12 @@ func TestOnePlainRoleAndOneConnection(t *testing.T) {
 }
 
 func TestAttendHurries(t *testing.T) {
-	w := watch(t, Options{Interval: time.Hour})
+	w := watch(t, every(time.Hour))
 	await(t, w, "the first probes", func(v *topology.View) bool { return v.Primary == 0 })
-	w.Attend(1)
+	attention := w.Attend(1)
 	before := w.Probes(0)
 	await(t, w, "twenty probes while attended", func(*topology.View) bool { return w.Probes(0) >= before+20 })
-	w.Leave(1)
+	attention.Leave()
 	// The probe under way and the one that was due may still come, no more.
 	before = w.Probes(0)
 	w.Kick(2)
@@ -144,7 +155,9 @@ func TestAttendHurries(t *testing.T) {
 
 func TestWritesAreCountedBeforeTheProbe(t *testing.T) {
 	var writes atomic.Uint64
-	w := watch(t, Options{Interval: time.Hour, Writes: writes.Load})
+	o := every(time.Hour)
+	o.Writes = writes.Load
+	w := watch(t, o)
 	await(t, w, "the first probes", func(v *topology.View) bool { return v.Primary == 0 })
 	writes.Store(7)
 	w.Kick(1)
@@ -162,10 +175,9 @@ func TestSilentNodeIsNoticedInTime(t *testing.T) {
 	defer l.Close()
 	const interval, timeout = 50 * time.Millisecond, 200 * time.Millisecond
 	began := time.Now()
-	w := Start(Options{
-		Nodes:    []Node{node(t, "silent", "postgres://app:secret@"+l.Addr().String()+"/app?sslmode=disable")},
-		Interval: interval, Timeout: timeout, Writes: func() uint64 { return 0 },
-	})
+	o := every(interval)
+	o.Timeout = timeout
+	w := watchNodes(t, o, node(t, "silent", "postgres://app:secret@"+l.Addr().String()+"/app?sslmode=disable"))
 	v := await(t, w, "the silent node to be down", func(v *topology.View) bool { return v.Nodes[0].State == topology.Down })
 	if d := time.Since(began); d > 5*(interval+timeout) {
 		t.Errorf("noticed after %v, want about %v", d, interval+timeout)
@@ -183,7 +195,7 @@ func TestSilentNodeIsNoticedInTime(t *testing.T) {
 }
 
 func TestCrashedBackendIsAnotherIncarnation(t *testing.T) {
-	w := watch(t, Options{Interval: 20 * time.Millisecond})
+	w := watch(t, every(20*time.Millisecond))
 	v := await(t, w, "the replica", func(v *topology.View) bool { return v.Nodes[1].State == topology.Up })
 	before, start := v.Nodes[1].Incarnation, time.Now()
 	conn, err := pgx.Connect(t.Context(), cluster.Replicas()[0].DSN())
@@ -220,11 +232,13 @@ func TestCrashedBackendIsAnotherIncarnation(t *testing.T) {
 
 func TestViewsComeInOrder(t *testing.T) {
 	var last atomic.Uint64
-	w := watch(t, Options{Interval: 5 * time.Millisecond, OnView: func(old, new *topology.View) {
+	o := every(5 * time.Millisecond)
+	o.OnView = func(old, new *topology.View) {
 		if new.Seq != old.Seq+1 || new.Seq != last.Load()+1 {
 			t.Errorf("view %d came after %d", new.Seq, last.Load())
 		}
 		last.Store(new.Seq)
-	}})
+	}
+	w := watch(t, o)
 	await(t, w, "a hundred views", func(v *topology.View) bool { return v.Seq > 100 })
 }
