@@ -44,6 +44,12 @@ func (h History) With(s Switch) History {
 	return append(h[:len(h):len(h)], s)
 }
 
+// Knows reports whether h says how a timeline began.
+func (h History) Knows(timeline uint32) bool {
+	_, ok := h.into(timeline)
+	return ok
+}
+
 // end finds where timeline from stops being a part of timeline to.
 // known is false when a promotion between the two was never seen; ancestor is
 // false when to certainly does not descend from from.

@@ -82,6 +82,15 @@ func (t *Tracker) View() *View {
 	return &v
 }
 
+// Learn takes in promotions that a server has told of, and returns the view
+// that follows. When they were is not known.
+func (t *Tracker) Learn(switches []Switch) *View {
+	for _, s := range switches {
+		t.view.History = t.view.History.With(s)
+	}
+	return t.Next()
+}
+
 // Next returns a view of its own, as after [Tracker.Join].
 func (t *Tracker) Next() *View {
 	t.view.Seq++

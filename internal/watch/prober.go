@@ -34,6 +34,7 @@ type prober struct {
 	kicked  chan struct{}
 	stale   atomic.Bool // the connection may lead elsewhere than a new one would
 	lookups lookups
+	asked   asked
 
 	conn     *pgx.Conn // nil when there is none
 	geometry topology.Geometry
@@ -67,6 +68,9 @@ func (p *prober) run() {
 			return // a probe cut short by Close says nothing of the node
 		}
 		p.watcher.observe(p, o)
+		if o.Err == nil {
+			p.learn(o)
+		}
 		p.rest(ctx, began)
 	}
 }
