@@ -43,9 +43,8 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 
 // Settled reports whether every node, as last observed, has what t stands for,
 // also those that may come back: whoever reads through db sees it without showing
-// t, so t need not be kept. A replica that crashes after that may show less again
-// until it has caught up; [Options.MaxStaleness], if it is not turned off, keeps
-// reads off it while there is a primary. It asks nobody.
+// t, so t need not be kept. A replica that crashes or joins after that is not read
+// from, but by [Eventual] reads, before it has it too. It asks nobody.
 func (db *DB) Settled(t Token) bool {
 	v := db.watch.View()
 	switch {
@@ -56,12 +55,15 @@ func (db *DB) Settled(t Token) bool {
 	}
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
+		if n.State == topology.Gone || n.State == topology.Twin {
+			continue
+		}
 		// The primary counts too: a failover may have lost it.
-		if n.State != topology.Gone && i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica || !n.Owes.IsZero()) {
+		if i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica || !n.Owes.IsZero()) {
 			return false
 		}
 		for _, p := range [2]topology.Position{t.need, t.prior} {
-			if n.State != topology.Gone && !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
+			if !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
 				return false
 			}
 		}

@@ -135,25 +135,6 @@ func (t *Tracker) foreign(o Observation) bool {
 	return o.SystemID != t.view.SystemID
 }
 
-// pair looks for another node that is the same server: two names may lead to
-// one, for a while, when one of them moves with the primary. A server runs but
-// once at a time, so it is used by the name that comes first.
-func (t *Tracker) pair(i int) {
-	n := &t.view.Nodes[i]
-	for k := range t.view.Nodes {
-		m := &t.view.Nodes[k]
-		if k == i || m.State != Up || n.State != Up || m.SystemID != n.SystemID || m.Incarnation != n.Incarnation || n.Incarnation == 0 {
-			continue
-		}
-		first, second := m, n
-		if i < k {
-			first, second = n, m
-		}
-		second.State = Twin
-		second.Err = fmt.Errorf("node %q is the same server as node %q, which is used", second.Name, first.Name)
-	}
-}
-
 // answered stores what a probe of a node of this cluster reported.
 func (t *Tracker) answered(n *Node, o Observation) {
 	same := n.Incarnation == o.Incarnation
@@ -246,38 +227,6 @@ func (t *Tracker) refresh(o Observation) {
 		t.timeReplay(o.Node, n)
 	}
 	t.paid(o.Node, n)
-}
-
-// furthest returns the newest position that any node is known to have had on a
-// timeline: what all of them had lies before it.
-func (t *Tracker) furthest(timeline uint32) Position {
-	p := Position{Timeline: timeline}
-	if t.view.Newest.Timeline == timeline {
-		p = t.view.Newest
-	}
-	for i := range t.view.Nodes {
-		if q := t.view.Nodes[i].Position; q.Timeline == timeline && q.LSN > p.LSN {
-			p = q
-		}
-	}
-	return p
-}
-
-// paid forgets what a node owed, once it has it.
-func (t *Tracker) paid(i int, n *Node) {
-	if n.Owes.IsZero() {
-		return
-	}
-	proof := t.view.Prove(i, n.Owes)
-	if proof != Satisfied && n.Owes.Timeline < t.view.Newest.Timeline && t.view.Newest.Timeline == t.view.Timeline && proof != Behind {
-		// A failover took it from everybody, or nobody can tell. Whatever is left
-		// of it, the new primary had it when it was first seen.
-		n.Owes = t.view.Newest
-		proof = t.view.Prove(i, n.Owes)
-	}
-	if proof == Satisfied {
-		n.Owes = Position{}
-	}
 }
 
 // age matches a replica's position with the newest sample it covers.
