@@ -35,8 +35,9 @@ type Options struct {
 	// DSN names all nodes at once, as a URL or keywords with several hosts:
 	// postgres://app@a,b:5433,c/shop. Each node is called by its host, with its
 	// port where hosts repeat. Everything else that pgxpool.ParseConfig knows
-	// holds for each node by itself, pool_max_conns too. Roles are asked of the
-	// servers: target_session_attrs is ignored.
+	// holds for each node by itself, pool_max_conns too; connect_timeout defaults
+	// to five seconds. Roles are asked of the servers: target_session_attrs is
+	// ignored.
 	//
 	// Parameters set the fields below that the program leaves zero, and a
 	// duration or share of zero means none: pgtide_consistency (as [ParseConsistency] reads it),

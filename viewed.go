@@ -1,8 +1,6 @@
 package pgtide
 
-import (
-	"github.com/pgtide/pgtide/internal/topology"
-)
+import "github.com/pgtide/pgtide/internal/topology"
 
 // viewed acts on what a new view changed. Connections made to a node in
 // another role or run are closed: the pool would keep them for an hour.
@@ -27,12 +25,12 @@ func (db *DB) viewed(old, v *topology.View) {
 			f(nodeStatus(old, i, b.Observed), nodeStatus(v, i, b.Observed))
 		}
 	}
-	if nameOfPrimary(old) != nameOfPrimary(v) || idOfPrimary(old) != idOfPrimary(v) {
+	if idOfPrimary(old) != idOfPrimary(v) {
 		db.follow(roster, v)
 	}
 	db.discovery.look(old, v)
 	if f := db.options.Hooks.OnPrimary; f != nil && (idOfPrimary(old) != idOfPrimary(v) || old.SplitBrain != v.SplitBrain) {
-		f(nameOfPrimary(old), nameOfPrimary(v), v.SplitBrain)
+		f(nodeName(old, old.Primary), nodeName(v, v.Primary), v.SplitBrain)
 	}
 }
 
@@ -68,8 +66,6 @@ func before(old, v *topology.View, i int) *topology.Node {
 	}
 	return &old.Nodes[i]
 }
-
-func nameOfPrimary(v *topology.View) string { return nodeName(v, v.Primary) }
 
 // idOfPrimary is zero when there is none.
 func idOfPrimary(v *topology.View) uint32 {

@@ -103,4 +103,3 @@ func (w *Watcher) learned(switches []topology.Switch) {
 		w.publish(w.tracker.Learn(switches))
 	}
 }
-

@@ -13,7 +13,7 @@ import (
 
 func TestParseHistory(t *testing.T) {
 	for text, want := range map[string][]topology.Switch{
-		"1\t0/3000148\tno recovery target specified\n":          {{From: 1, To: 5, At: 0x3000148}},
+		"1\t0/3000148\tno recovery target specified\n":           {{From: 1, To: 5, At: 0x3000148}},
 		"1\t0/A\tx\n\n2\t0/B\tbefore 2026\n# remark\n4\t1/C\t\n": {{From: 1, To: 2, At: 0xA}, {From: 2, To: 4, At: 0xB}, {From: 4, To: 5, At: 0x1_0000_000C}},
 		"": nil,
 	} {
