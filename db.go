@@ -40,10 +40,9 @@ type DB struct {
 	draining  sync.WaitGroup // pools of nodes that have left
 	discovery discovery
 
-	primaryOnce  sync.Once // makes primaryPool
-	primaryPool  atomic.Pointer[pgxpool.Pool]
-	primaryErr   error
-	primaryConns primaryConns
+	primaryOnce sync.Once // makes primaryPool
+	primaryPool atomic.Pointer[pgxpool.Pool]
+	primaryErr  error
 }
 
 // Open connects to the nodes that o names and learns their roles. It returns

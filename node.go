@@ -99,6 +99,7 @@ func (db *DB) newNode(c nodeConfig) (*node, error) {
 				return err
 			}
 		}
+		config.DialFunc = db.dial(n, connecting, config.DialFunc)
 		stamp.Install(&config.Config)
 		return nil
 	}
@@ -106,9 +107,13 @@ func (db *DB) newNode(c nodeConfig) (*node, error) {
 		if err := db.recognise(ctx, n, conn); err != nil {
 			return err
 		}
-		n.links.add(conn)
 		if n.greet != nil {
-			return n.greet(ctx, conn)
+			if err := n.greet(ctx, conn); err != nil {
+				return err
+			}
+		}
+		if l := linkOf(conn.PgConn()); l != nil {
+			l.use.Store(uint32(idle))
 		}
 		return nil
 	}

@@ -15,6 +15,9 @@ func (db *DB) viewed(old, v *topology.View) {
 		if a.Incarnation != b.Incarnation && a.Incarnation != 0 || a.Role != b.Role && a.Role != topology.RoleUnknown {
 			n.pool.Reset()
 		}
+		if b.Misses > 0 && a.Misses == 0 {
+			n.links.cut(func(u use) bool { return u == connecting })
+		}
 		if b.Misses >= silences && a.Misses < silences {
 			// Calls do not wait for a server that will not answer. Writes do: of one
 			// that is merely slow nobody could tell what became of them.
@@ -51,7 +54,6 @@ func (db *DB) follow(roster *roster, v *topology.View) {
 		}
 		if n := roster.at(v, v.Primary); n != nil {
 			n.wasPrimary.Store(true)
-			db.primaryConns.leave(n)
 		}
 	}
 	if pool := db.primaryPool.Load(); pool != nil {

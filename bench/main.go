@@ -1,7 +1,7 @@
 // Bench measures pgtide against what it replaces, in one run and as ratios:
 // absolute figures depend on the machine, ratios of interleaved runs hardly do.
 //
-//	go run . -suite core|http|sql [-json]
+//	go run . -suite balance|core|failover|http|sql [-json]
 //
 // It starts its own clusters on loopback and is bounded in time. Calls made one
 // at a time depend on which processors the client and the server process share;
@@ -40,9 +40,11 @@ func main() {
 
 // suites are the sets of measurements by name.
 var suites = map[string]func(context.Context, *report) error{
-	"core": core,
-	"http": httpSuite,
-	"sql":  sqlSuite,
+	"balance":  balanceSuite,
+	"core":     core,
+	"failover": failoverSuite,
+	"http":     httpSuite,
+	"sql":      sqlSuite,
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	name := flags.String("suite", "core", "what to measure: "+strings.Join(names(), ", "))
 	asJSON := flags.Bool("json", false, "print one JSON object")
-	rounds := flags.Int("rounds", 60, "interleaved rounds of each comparison; the median counts")
+	rounds := flags.Int("rounds", 60, "interleaved rounds of each comparison, of which the median counts; with failover and balance, how often at most")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
