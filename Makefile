@@ -21,12 +21,14 @@ test: ## run the tests of all modules, on real PostgreSQL servers
 	@scripts/postgres.sh
 	@scripts/ps.sh
 	@scripts/redis.sh
+	@scripts/patroni.sh
 	@$(GO) test $(TESTFLAGS) work
 
 race: ## the same under the race detector (needs a C compiler)
 	@scripts/postgres.sh
 	@scripts/ps.sh
 	@scripts/redis.sh
+	@scripts/patroni.sh
 	@$(GO) test -race $(TESTFLAGS) work
 
 lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, architecture

@@ -55,6 +55,7 @@ var archAllowances = []archAllowance{
 	{"./internal/sqlkind/...", nil, "reading a statement's text needs no server, driver or option"},
 	{"./pgtidesql/...", []string{".", "./internal/front", pgxPath + "/..."}, "the driver reaches servers through pgx and the pool's own calls, nothing else"},
 	{"./pgtidehttp/...", []string{".", pgxPath}, "the middleware fits any router and uses the library as everybody else does; a request's transaction is a pgx.Tx"},
+	{"./discover/...", []string{".", pgxPath + "/..."}, "whoever finds nodes speaks HTTP, DNS and SQL by the standard library and pgx; the library itself does not know how"},
 	{"./pgtideredis/...", []string{".", "github.com/redis/go-redis/v9"}, "an adapter joins the library to one other, and uses both as everybody else does"},
 	{"./pgtidegrpc/...", []string{".", "google.golang.org/grpc/..."}, "an adapter joins the library to one other, and uses both as everybody else does"},
 	{"./pgtideconnect/...", []string{".", "connectrpc.com/connect"}, "an adapter joins the library to one other, and uses both as everybody else does"},

@@ -123,7 +123,7 @@ func (db *DB) ready(ctx context.Context) error {
 	for {
 		changed := db.watch.Changed()
 		v := db.watch.View()
-		if done, err := readiness(v, db.options.Degraded); done || err != nil {
+		if done, err := db.readiness(v); done || err != nil {
 			return err
 		}
 		select {
@@ -136,7 +136,7 @@ func (db *DB) ready(ctx context.Context) error {
 
 // readiness says whether v is good enough to begin with, and what in it no
 // waiting can mend.
-func readiness(v *topology.View, degraded bool) (bool, error) {
+func (db *DB) readiness(v *topology.View) (bool, error) {
 	seen := true
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
@@ -146,12 +146,31 @@ func readiness(v *topology.View, degraded bool) (bool, error) {
 		case n.State == topology.Foreign:
 			return false, fmt.Errorf("%w: all nodes must be one primary and its replicas", n.Err)
 		case n.State == topology.Down:
-			if mend := mend(n.Err); mend != "" {
+			if mend := mend(n.Err); mend != "" && !db.coming(v, i) {
 				return false, fmt.Errorf("%w: %s", n.Err, mend)
 			}
 		}
 	}
-	return seen && (degraded || v.Primary != topology.NoNode), nil
+	return seen && (db.options.Degraded || v.Primary != topology.NoNode), nil
+}
+
+// coming reports whether the node in a place lacks only a database that the
+// primary has, or may have: then it has not replayed that yet.
+func (db *DB) coming(v *topology.View, place int) bool {
+	var pg *pgconn.PgError
+	if !errors.As(v.Nodes[place].Err, &pg) || pg.Code != codeNoDatabase {
+		return false
+	}
+	r := db.roster.Load()
+	late := r.at(v, place)
+	for i := range v.Nodes {
+		other := r.at(v, i)
+		same := late != nil && other != nil && late.config.pool.ConnConfig.Database == other.config.pool.ConnConfig.Database
+		if same && (i == v.Primary || v.Nodes[i].State == topology.Unseen) {
+			return true
+		}
+	}
+	return false
 }
 
 // mend says what to do about an error that stays until somebody does it.
@@ -163,7 +182,7 @@ func mend(err error) string {
 	switch pg.Code {
 	case "28P01", "28000":
 		return "check the user and password in its DSN, and pg_hba.conf on the server"
-	case "3D000":
+	case codeNoDatabase:
 		return "create the database, or name another in its DSN"
 	case "42704", "22023":
 		return "take the unknown or wrong parameter out of its DSN"

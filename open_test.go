@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgtide/pgtide"
 	"github.com/pgtide/pgtide/lab"
 )
@@ -145,4 +147,35 @@ func TestClosed(t *testing.T) {
 	if err := db.QueryRow(t.Context(), "select 1").Scan(); !errors.Is(err, pgtide.ErrClosed) {
 		t.Errorf("QueryRow on a closed DB: %v, want ErrClosed", err)
 	}
+}
+
+// A database that was made a moment ago is not at the replicas yet: that is lag,
+// no mistake in their DSNs.
+func TestOpenWithANewDatabase(t *testing.T) {
+	t.Parallel()
+	c := start(t, lab.Options{Replicas: 1})
+	replica := c.Replicas()[0]
+	if err := replica.PauseReplay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	super, err := pgx.Connect(t.Context(), c.Primary().SuperDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer super.Close(t.Context())
+	if _, err := super.Exec(t.Context(), "create database fresh"); err != nil {
+		t.Fatal(err)
+	}
+	var nodes []pgtide.Node
+	for _, n := range c.Nodes() {
+		nodes = append(nodes, pgtide.Node{Name: n.Name(), DSN: strings.Replace(n.DSN(), "/app?", "/fresh?", 1)})
+	}
+	db := open(t, c, pgtide.Options{Nodes: nodes})
+	if s := db.Nodes()[1]; s.State != "down" || !strings.Contains(s.Err, "fresh") {
+		t.Errorf("the replica without the database: %+v", s)
+	}
+	if err := replica.ResumeReplay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replica to have the database", func() bool { return db.Nodes()[1].State == "up" })
 }

@@ -50,6 +50,7 @@ const (
 	codeCannotConnectNow      = "57P03"
 	codeDatabaseDropped       = "57P04"
 	codeIdleSessionTerminated = "57P05"
+	codeNoDatabase            = "3D000"
 )
 
 // stalePlan is where a server finds that a migration has changed what a prepared
