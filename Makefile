@@ -22,6 +22,7 @@ test: ## run the tests of all modules, on real PostgreSQL servers
 	@scripts/ps.sh
 	@scripts/redis.sh
 	@scripts/patroni.sh
+	@scripts/pgbouncer.sh
 	@$(GO) test $(TESTFLAGS) work
 
 race: ## the same under the race detector (needs a C compiler)
@@ -29,6 +30,7 @@ race: ## the same under the race detector (needs a C compiler)
 	@scripts/ps.sh
 	@scripts/redis.sh
 	@scripts/patroni.sh
+	@scripts/pgbouncer.sh
 	@$(GO) test -race $(TESTFLAGS) work
 
 lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, architecture

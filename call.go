@@ -2,6 +2,7 @@ package pgtide
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -64,6 +65,7 @@ type call struct {
 	wire     *stamp.Conn   // of a write, if its connection has one
 	sent     uint64        // bytes that wire had sent before
 	armed    bool          // the write is to be stamped
+	guarded  bool          // the read is to be refused by another run of the server
 	spilled  bool          // holds a place in db.spill
 	handed   bool          // a part of the result was handed out
 	calls    bool          // a read at a primary that may write all the same
@@ -239,6 +241,14 @@ func (c *call) connect() (front.Connection, error) {
 }
 
 func (c *call) takeOne() (front.Connection, error) {
+	conn, err := c.takeAny()
+	if errors.Is(err, errPooled) {
+		return c.takeAny() // which is made to suit the pooler
+	}
+	return conn, err
+}
+
+func (c *call) takeAny() (front.Connection, error) {
 	if c.take != nil {
 		return c.take(c.ctx, c.node.pool)
 	}
@@ -262,8 +272,14 @@ func bury(conn front.Connection) {
 // error it returns is the caller's.
 func (c *call) done(err error) (again bool, _ error) {
 	a := attempt{connected: true, sent: !c.untouched(), broken: c.conn.Conn().IsClosed()}
-	c.note(err == nil)
+	unproven := c.unproven(err)
+	if !unproven {
+		c.note(err == nil)
+	}
 	c.giveBack()
+	if unproven {
+		return c.judge(c.node.restarted(), attempt{})
+	}
 	if err == nil {
 		if c.req.Write == route.Refused && c.sql != "" {
 			c.db.kinds.Learn(c.sql, sqlkind.Write, "refused by a standby")
@@ -316,6 +332,7 @@ func (c *call) furtherCopy(ctx context.Context) error {
 // giveBack ends the attempt's hold of its connection. One whose session may not
 // be as it was is closed: its next user would meet what was left.
 func (c *call) giveBack() {
+	c.unproven(nil)
 	if c.leaves {
 		soon, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = c.conn.Conn().Close(soon)

@@ -125,15 +125,16 @@ func check(nodes []nodeConfig) error {
 	for _, n := range nodes {
 		c := n.pool.ConnConfig
 		place := net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+		database := place + "/" + c.Database // a pooler may have one for each server
 		switch {
 		case c.Database == "":
 			return fmt.Errorf("node %q: its DSN names no database: add one, as in postgres://%s/DATABASE", n.name, place)
 		case names[n.name]:
 			return fmt.Errorf("options: two nodes are called %q: give each its own name", n.name)
-		case places[place] != "":
-			return fmt.Errorf("options: nodes %q and %q are the same server, %s: name it once", places[place], n.name, place)
+		case places[database] != "":
+			return fmt.Errorf("options: nodes %q and %q are the same server, %s: name it once", places[database], n.name, place)
 		}
-		names[n.name], places[place] = true, n.name
+		names[n.name], places[database] = true, n.name
 	}
 	return nil
 }

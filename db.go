@@ -189,7 +189,7 @@ func mend(err error) string {
 	case "42501":
 		return "let the role execute the function"
 	}
-	return ""
+	return mendPooler(pg)
 }
 
 // unready tells what is wrong with each node.

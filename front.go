@@ -32,7 +32,7 @@ func (p frontPool) Describe(ctx context.Context, sql string, take front.Take) fr
 func (p frontPool) Transaction(ctx context.Context, o pgx.TxOptions, take front.Take) front.Call {
 	c := p.db.newCall(ctx, beginReason(o))
 	c.take, c.begin = take, true
-	return &frontCall{call: c, readOnly: o.AccessMode == pgx.ReadOnly}
+	return &frontCall{call: c, begins: true, readOnly: o.AccessMode == pgx.ReadOnly}
 }
 
 func (p frontPool) Hold(ctx context.Context, take front.Take) front.Call {
@@ -44,7 +44,8 @@ func (p frontPool) Hold(ctx context.Context, take front.Take) front.Call {
 // frontCall is a call in the hands of another front.
 type frontCall struct {
 	call
-	readOnly bool // a transaction that says so
+	begins   bool // a transaction
+	readOnly bool // one that says so
 	pinned   bool // statements ran on it after the first
 }
 
@@ -53,6 +54,9 @@ func (c *frontCall) Acquire(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	c.arm(stamp.Query)
+	if c.begins {
+		c.verify()
+	}
 	if c.Bound() {
 		c.disarm()
 	}

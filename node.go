@@ -23,7 +23,10 @@ type Node struct {
 	// reads it. It must name a database.
 	DSN string
 	// ProbeDSN is where the node is looked at, if not by DSN: of the same server
-	// without the pooler that DSN leads to, for one. Its pool settings are not
+	// without the pooler that DSN leads to, for one, so that a full pooler does not
+	// look like a server that is down. That the pooler itself is down or paused then
+	// shows only in calls that fail or hang. A connection by DSN that reaches another
+	// run of the server, or another server, is refused. Its pool settings are not
 	// used.
 	ProbeDSN string
 	// Groups are the names under which [OnGroup] finds the node while it is a
@@ -57,6 +60,7 @@ type node struct {
 
 	pool    *pgxpool.Pool
 	links   links
+	pooling pooling
 	prepare func(context.Context, *pgx.ConnConfig) error // the caller's BeforeConnect
 	greet   func(context.Context, *pgx.Conn) error       // the caller's AfterConnect
 
@@ -93,12 +97,14 @@ func (db *DB) newNode(c nodeConfig) (*node, error) {
 		c.pool.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	n := &node{hash: hashName(c.name), joined: make(chan struct{}), prepare: c.pool.BeforeConnect, greet: c.pool.AfterConnect}
+	n.pooling.chosen = choosesMode(c.pool.ConnString())
 	c.pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
 		if n.prepare != nil {
 			if err := n.prepare(ctx, config); err != nil {
 				return err
 			}
 		}
+		n.pooling.shape(config)
 		config.DialFunc = db.dial(n, connecting, config.DialFunc)
 		stamp.Install(&config.Config)
 		return nil
@@ -145,10 +151,15 @@ func (db *DB) recognise(ctx context.Context, n *node, conn *pgx.Conn) error {
 	if before == nil {
 		return errLeft
 	}
-	var incarnation int64
+	var incarnation, started int64
 	var replay *string
-	err := conn.QueryRow(ctx, "select "+watch.Incarnation+", pg_last_wal_replay_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&incarnation, &replay)
+	var pid uint32
+	err := conn.QueryRow(ctx, "select "+watch.Incarnation+", "+watch.Started+", pg_last_wal_replay_lsn()::text, pg_backend_pid()",
+		pgx.QueryExecModeSimpleProtocol).Scan(&incarnation, &started, &replay, &pid)
 	if err != nil {
+		return err
+	}
+	if err := n.pooling.note(conn, pid, run{incarnation, started}); err != nil {
 		return err
 	}
 	// A server whose process crashed recovers without a new start time, and a
@@ -161,9 +172,17 @@ func (db *DB) recognise(ctx context.Context, n *node, conn *pgx.Conn) error {
 	if now := db.seen(n); now == nil || now.Incarnation != incarnation || back {
 		// Or the node's name leads to another server now.
 		db.watch.Redial(n.place)
-		return fmt.Errorf("node %q: %w", n.name(), errRestarted)
+		return n.restarted()
 	}
 	return nil
+}
+
+// restarted is errRestarted for n.
+func (n *node) restarted() error {
+	if n.config.probe != n.config.pool.ConnConfig {
+		return fmt.Errorf("node %q: %w, or its ProbeDSN leads to another", n.name(), errRestarted)
+	}
+	return fmt.Errorf("node %q: %w", n.name(), errRestarted)
 }
 
 // errLeft means that a node is not among the nodes any more.

@@ -94,12 +94,16 @@ func (db *DB) aimAtPrimary(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	n := c.node
+	if err := n.learn(ctx); err != nil {
+		return err
+	}
 	*config = *n.pool.Config().ConnConfig
 	if n.prepare != nil {
 		if err := n.prepare(ctx, config); err != nil {
 			return err
 		}
 	}
+	n.pooling.shape(config)
 	config.DialFunc = db.dialPrimary(n, config.DialFunc)
 	after := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
@@ -187,7 +191,7 @@ func (t *writeTracer) note(ctx context.Context, conn *pgx.Conn, err error) {
 	}
 	var pg *pgconn.PgError
 	answered := errors.As(err, &pg)
-	if !answered && conn.IsClosed() || answered && (pg.Code == codeReadOnlyTransaction || down(pg.Code)) {
+	if !answered && conn.IsClosed() || answered && (pg.Code == codeReadOnlyTransaction || down(pg.Code) || fromPooler(pg)) {
 		t.db.watch.Kick(1 << uint(n.place))
 	}
 }

@@ -67,6 +67,8 @@ func judge(ctxErr, err error, a attempt) verdict {
 		return verdict{}
 	case !a.connected:
 		return refusedConnection(pg, a)
+	case fromPooler(pg):
+		return pooler(pg, a)
 	case !a.sent && (a.broken || pgconn.SafeToRetry(err)):
 		return verdict{next: elsewhere, suspect: true}
 	case a.handed && a.write && (a.broken || answered && down(pg.Code)):
@@ -86,7 +88,7 @@ func judge(ctxErr, err error, a attempt) verdict {
 // refusedConnection judges a connection that could not be had. The reasons that a primary
 // gives for it, other than being down, are the caller's to know.
 func refusedConnection(pg *pgconn.PgError, a attempt) verdict {
-	if pg == nil || down(pg.Code) {
+	if pg == nil || down(pg.Code) || unserved(pg) || says(pg, poolerLost) {
 		return verdict{next: elsewhere, suspect: true}
 	}
 	if a.replica {

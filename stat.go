@@ -31,6 +31,8 @@ type NodeStatus struct {
 	// others, Held because it comes and goes.
 	Ejected bool `json:"ejected"`
 	Held    bool `json:"held"`
+	// Pooled says that a pooler was found in front of it, such as PgBouncer.
+	Pooled  bool `json:"pooled"`
 	Version int  `json:"server_version_num"`
 	// Err is why the node is not up. It may name hosts and users, no passwords.
 	Err string `json:"error,omitempty"`
@@ -42,13 +44,13 @@ func (db *DB) Nodes() []NodeStatus {
 	out := make([]NodeStatus, 0, len(v.Nodes))
 	for i := range v.Nodes {
 		if v.Nodes[i].State != topology.Gone {
-			out = append(out, nodeStatus(v, i, now))
+			out = append(out, db.nodeStatus(v, i, now))
 		}
 	}
 	return out
 }
 
-func nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
+func (db *DB) nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
 	n := &v.Nodes[i]
 	s := NodeStatus{
 		Name:      n.Name,
@@ -63,6 +65,9 @@ func nodeStatus(v *topology.View, i int, now time.Duration) NodeStatus {
 		Latency:   n.Latency,
 		Ejected:   n.Ejected,
 		Held:      n.Held,
+	}
+	if node := db.roster.Load().at(v, i); node != nil {
+		s.Pooled = node.pooling.found.Load()
 	}
 	if age, known := n.Staleness(now); known {
 		s.Staleness = age

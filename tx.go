@@ -33,6 +33,7 @@ func (db *DB) BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error) {
 		if err := c.acquire(ctx); err != nil {
 			return nil, err
 		}
+		c.verify()
 		t, err := c.conn.Conn().BeginTx(c.ctx, o)
 		if err == nil {
 			return &tx{pinned: pinned{t, &c}, write: c.beganWriting()}, nil

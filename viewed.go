@@ -25,7 +25,7 @@ func (db *DB) viewed(old, v *topology.View) {
 			n.pool.Reset()
 		}
 		if f := db.options.Hooks.OnNode; f != nil && (a.Role != b.Role || a.State != b.State) {
-			f(nodeStatus(old, i, b.Observed), nodeStatus(v, i, b.Observed))
+			f(db.nodeStatus(old, i, b.Observed), db.nodeStatus(v, i, b.Observed))
 		}
 	}
 	if idOfPrimary(old) != idOfPrimary(v) {

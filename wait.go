@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgtide/pgtide/internal/route"
+	"github.com/pgtide/pgtide/internal/stamp"
 	"github.com/pgtide/pgtide/internal/topology"
 )
 
@@ -21,6 +22,7 @@ func (db *DB) CurrentToken(ctx context.Context) (Token, error) {
 			return Token{}, err
 		}
 		var text string
+		c.arm(stamp.Query)
 		err := c.conn.Conn().QueryRow(c.ctx, "select pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&text)
 		n := &c.view.Nodes[c.node.place]
 		again, err := c.done(err)

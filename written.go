@@ -16,16 +16,23 @@ func (c *call) writes() bool {
 func (c *call) role() topology.Role { return c.view.Nodes[c.node.place].Role }
 
 // arm prepares a write: it is to be stamped with its position, when there is a
-// session to carry it, and to be known for sent or not.
+// session to carry it, and to be known for sent or not. Of a read it makes sure
+// that it is served by the server it is meant for.
 func (c *call) arm(m stamp.Mode) {
-	c.wire, c.armed = nil, false
+	c.wire, c.armed, c.guarded = nil, false, false
 	if !c.writes() {
+		if !c.begin {
+			c.verify()
+		}
 		return
 	}
 	if c.wire = stamp.From(c.conn.Conn().PgConn()); c.wire == nil {
 		return
 	}
 	c.sent = c.wire.Sent()
+	if m == stamp.Copy && c.node.pooling.found.Load() {
+		return // PgBouncer loses count of the answers to what comes behind a copy
+	}
 	if c.state != nil && c.role() == topology.Primary { // a standby could not answer
 		c.wire.Arm(m)
 		c.armed = true
@@ -69,9 +76,12 @@ func (db *DB) wrote(st *state, s *stamp.Conn, n *topology.Node, acked bool) {
 		return
 	}
 	if s != nil {
-		if p, ok := stamped(s, n); ok {
+		switch p, here := stamped(s, n); {
+		case !p.IsZero():
 			st.raise(p)
 			return
+		case !here:
+			acked = false // on a timeline that is not known
 		}
 	}
 	if acked {
@@ -89,17 +99,19 @@ func (c *call) stamped() *stamp.Conn {
 	return c.wire
 }
 
-// stamped returns the position that s got for a write on n. A connection leads
-// to one run of a server, and a server that accepts writes stays on its
-// timeline for as long as it runs.
-func stamped(s *stamp.Conn, n *topology.Node) (topology.Position, bool) {
+// stamped returns the position that s got for a write on n, if it did. A server
+// that accepts writes stays on its timeline for as long as it runs, and a
+// connection leads to one run of a server. One through a pooler need not: here is
+// false if it did not.
+func stamped(s *stamp.Conn, n *topology.Node) (_ topology.Position, here bool) {
 	text, ok := s.Take()
 	if !ok {
-		return topology.Position{}, false
+		return topology.Position{}, true
 	}
+	text, here = placed(text, n)
 	lsn, err := topology.ParseLSN(text)
-	if err != nil {
-		return topology.Position{}, false
+	if err != nil || !here {
+		return topology.Position{}, here
 	}
 	return topology.Position{Timeline: n.Position.Timeline, LSN: n.Geometry.Normalize(lsn)}, true
 }

@@ -26,6 +26,7 @@ type Conn struct {
 	to   io.Writer
 
 	sent atomic.Uint64 // bytes
+	asks *Question
 
 	// busy is set from Arm until the last answer has been read: the one check
 	// that a connection pays when nobody stamps.
@@ -34,21 +35,36 @@ type Conn struct {
 	mu       sync.Mutex // guards the fields below
 	mode     Mode       // zero when not armed
 	writer   scanner
-	executes int  // Execute messages since the last Sync
-	dirty    bool // something was executed that no stamp has followed
+	executes int    // Execute messages since the last Sync
+	dirty    bool   // something was executed that no stamp has followed
+	open     bool   // a request has begun and not ended
+	guard    *Guard // still to be put into a request
+	placed   place  // where it was put in the request that has not ended yet
+	shift    int    // by how much it moved a simple query's text
 	reader   filter
 }
 
 // New returns a Conn that reads what the server sends, and writes to it.
-func New(from io.Reader, to io.Writer) *Conn { return &Conn{from: from, to: to} }
+func New(from io.Reader, to io.Writer) *Conn { return &Conn{from: from, to: to, asks: position} }
+
+// Ask makes q the question of stamps from now on, in place of [Position]. The
+// connection must be idle and not armed.
+func (c *Conn) Ask(q *Question) { c.asks = q }
 
 // Arm makes each request from now on be stamped.
 func (c *Conn) Arm(m Mode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mode, c.executes, c.dirty = m, 0, false
-	c.reader.lsn, c.reader.ok = "", false
+	c.rearm()
+	c.mode = m
 	c.busy.Store(true)
+}
+
+// rearm forgets the requests before.
+func (c *Conn) rearm() {
+	c.mode, c.executes, c.dirty, c.writer, c.open = 0, 0, false, scanner{}, false
+	c.guard, c.placed, c.shift = nil, noGuard, 0
+	c.reader.lsn, c.reader.ok, c.reader.refused = "", false, false
 }
 
 // Take ends what Arm began and returns the position that the server answered
@@ -82,9 +98,10 @@ func (c *Conn) Sent() uint64 { return c.sent.Load() }
 func (c *Conn) prepare(b []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	guarded := c.guarded(b)
 	var last byte
 	c.writer.scan(b, func(typ byte) {
-		last = typ
+		last, c.open = typ, true
 		switch typ {
 		case 'E': // Execute
 			c.dirty = true
@@ -94,13 +111,18 @@ func (c *Conn) prepare(b []byte) []byte {
 		}
 		switch typ {
 		case 'Q', 'F', 'S':
+			c.open = false
 			c.reader.expect(request{})
+			c.guarding(typ)
 		}
 		if typ == 'S' && c.executes > 0 {
 			c.reader.last().executes = c.executes
 			c.executes = 0
 		}
 	})
+	if guarded != nil {
+		return guarded
+	}
 	if c.mode == 0 || !c.dirty || !c.writer.whole() {
 		return b
 	}
@@ -108,15 +130,15 @@ func (c *Conn) prepare(b []byte) []byte {
 	case c.mode == Query && last == 'S' && c.reader.last().executes > 0 && bytes.HasSuffix(b, syncMessage):
 		c.dirty = false
 		c.reader.last().inline = afterCommit
-		return splice(b, inlineQuestion, len(syncMessage))
+		return splice(b, c.asks.inline, len(syncMessage))
 	case c.mode == Query && last == 'Q' && bytes.Equal(b, commit):
 		c.dirty = false
 		*c.reader.last() = request{executes: 1, inline: atOnce}
-		return commitQuestion
+		return c.asks.commit
 	case c.mode == Query && last == 'Q', c.mode == Copy && (last == 'c' || last == 'f'):
 		c.dirty = false
 		c.reader.expect(request{ours: true})
-		return splice(b, question, 0)
+		return splice(b, c.asks.alone, 0)
 	}
 	return b
 }
@@ -150,7 +172,7 @@ func (c *Conn) deliver(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, err := c.reader.deliver(p)
-	if c.mode == 0 && c.reader.idle() {
+	if c.mode == 0 && c.guard == nil && c.reader.idle() {
 		c.busy.Store(false)
 	}
 	return n, err

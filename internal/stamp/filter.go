@@ -7,6 +7,7 @@ type request struct {
 	inline   inline // how a question was put into it
 	executes int    // the driver's own statements in it
 	done     int    // statements that have completed
+	guard    place
 }
 
 // inline is how a question was put into a request of the driver.
@@ -41,6 +42,8 @@ type filter struct {
 	err  error  // to be delivered once, when out is empty
 	lsn  string
 	ok   bool
+
+	refused bool // by a guard
 }
 
 func (f *filter) expect(r request) { f.due = append(f.due, r) }
@@ -95,7 +98,7 @@ func (f *filter) keeps() bool {
 	case 'E':
 		return f.answer() && (f.due[0].ours || f.due[0].committed())
 	}
-	return f.answer()
+	return f.answer() || f.atGuard()
 }
 
 // message acts on the message that has just ended.
@@ -105,6 +108,8 @@ func (f *filter) message() {
 	switch typ := f.scan.header[0]; {
 	case typ == 'Z':
 		f.ready(body)
+	case f.atGuard() && (typ == 'C' || typ == 'E'):
+		f.passed(typ == 'E')
 	case len(f.due) > 0 && (typ == 'C' || typ == 'I' || typ == 's'):
 		// CommandComplete, EmptyQueryResponse, PortalSuspended
 		f.due[0].done++

@@ -5,25 +5,41 @@ import (
 	"slices"
 )
 
-// position asks for the insert position. Not for the written one: with
+var (
+	// commit is how the driver ends a transaction.
+	commit      = simpleQuery("commit")
+	syncMessage = message('S', nil)
+)
+
+// Question is what a stamp answers: a query for one text.
+type Question struct {
+	// alone is a request of its own, behind one of any kind.
+	alone []byte
+	// commit ends a transaction as the driver does, and asks, in one request.
+	commit []byte
+	// inline goes between the driver's last Execute and its Sync. The Sync would
+	// commit, too late to ask. BEGIN makes what was executed so far a part of a
+	// transaction block, as the manual says of pipelines, and COMMIT ends it. So all
+	// is answered in one go.
+	inline []byte
+}
+
+// position is what a connection asks for unless told otherwise.
+var position = NewQuestion(Position)
+
+// Position asks for the insert position. Not for the written one: with
 // synchronous_commit off a commit returns before its record is written, and the
 // written position may lie before it.
-const position = "select pg_current_wal_insert_lsn()"
+const Position = "select pg_current_wal_insert_lsn()"
 
-var (
-	// question is a request of its own, behind one of any kind.
-	question = simpleQuery(position)
-	// commit is how the driver ends a transaction; commitQuestion does that and
-	// asks, in one request.
-	commit         = simpleQuery("commit")
-	commitQuestion = simpleQuery("commit; " + position)
-	// inlineQuestion goes between the driver's last Execute and its Sync. The
-	// Sync would commit, too late to ask. BEGIN makes what was executed so far a
-	// part of a transaction block, as the manual says of pipelines, and COMMIT
-	// ends it. So all is answered in one go.
-	inlineQuestion = slices.Concat(execute("begin"), execute("commit"), execute(position))
-	syncMessage    = message('S', nil)
-)
+// NewQuestion returns the question that query asks.
+func NewQuestion(query string) *Question {
+	return &Question{
+		alone:  simpleQuery(query),
+		commit: simpleQuery("commit; " + query),
+		inline: slices.Concat(execute("begin"), execute("commit"), execute(query)),
+	}
+}
 
 func message(typ byte, body []byte) []byte {
 	b := append([]byte{typ, 0, 0, 0, 0}, body...)

@@ -46,6 +46,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	t.Run("Broken", func(t *testing.T) { s.testBroken(ctx, t) })
 	t.Run("Tracers", func(t *testing.T) { s.testTracers(ctx, t) })
 	t.Run("Concurrent", func(t *testing.T) { s.testConcurrent(ctx, t) })
+	t.Run("Guards", func(t *testing.T) { s.testGuards(ctx, t) })
 	t.Run("Visible", func(t *testing.T) { s.testVisible(ctx, t) })
 }
 

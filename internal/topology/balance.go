@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -18,6 +20,9 @@ const (
 	// them: of a replica that few calls go to, each counts for more.
 	smooth        = 16
 	smoothEjected = 2
+	// enough is how many calls make an average that a replica is judged by: one
+	// call may have met a checkpoint.
+	enough = 50
 	// forget is when an average without a call to renew it says nothing more.
 	forget = 10 * time.Second
 	// quick is what nobody is ejected for, however quick the others are.
@@ -62,6 +67,7 @@ type pace struct {
 	served uint64
 	busy   time.Duration
 	at     time.Duration // when there last was a call to go by
+	calls  int           // that the average is made of
 }
 
 // note brings n.Latency up to date with what o counts.
@@ -71,7 +77,7 @@ func (p *pace) note(n *Node, o Observation) {
 	switch {
 	case calls == 0:
 		if o.Start-p.at > forget {
-			n.Latency = 0
+			n.Latency, p.calls = 0, 0
 		}
 		return
 	case n.Latency == 0:
@@ -84,7 +90,7 @@ func (p *pace) note(n *Node, o Observation) {
 		mean := took / time.Duration(calls)
 		n.Latency += (mean - n.Latency) * time.Duration(calls) / (time.Duration(calls) + time.Duration(weight))
 	}
-	p.at = o.Start
+	p.at, p.calls = o.Start, min(p.calls+int(min(calls, enough)), enough)
 }
 
 // balance says who of the replicas is to serve how much.
@@ -109,7 +115,7 @@ func (t *Tracker) eject() {
 			continue
 		}
 		up++
-		if n.Latency > 0 {
+		if t.notes[i].pace.calls >= enough {
 			known = append(known, n.Latency)
 		}
 	}
@@ -124,24 +130,20 @@ func (t *Tracker) eject() {
 	}
 	// One that was ejected must have become much better, or it comes and goes.
 	t.readmit(func(n *Node) bool { return !slow(n, t.rules.EjectFactor/2) })
-	spare := up - int(t.rules.KeepShare*float64(up)+0.999999)
+	spare := up - int(math.Ceil(t.rules.KeepShare*float64(up)))
+	var out []*Node
 	for i := range t.view.Nodes {
-		if t.view.Nodes[i].Ejected {
+		n := &t.view.Nodes[i]
+		switch {
+		case n.Ejected:
 			spare--
+		case n.State == Up && n.Role == Replica && t.notes[i].pace.calls >= enough && slow(n, t.rules.EjectFactor):
+			out = append(out, n)
 		}
 	}
-	for ; spare > 0; spare-- {
-		var worst *Node
-		for i := range t.view.Nodes {
-			n := &t.view.Nodes[i]
-			if n.State == Up && n.Role == Replica && !n.Ejected && slow(n, t.rules.EjectFactor) && (worst == nil || n.Latency > worst.Latency) {
-				worst = n
-			}
-		}
-		if worst == nil {
-			return
-		}
-		worst.Ejected = true
+	slices.SortFunc(out, func(a, b *Node) int { return cmp.Compare(b.Latency, a.Latency) })
+	for _, n := range out[:max(0, min(spare, len(out)))] {
+		n.Ejected = true
 	}
 }
 

@@ -37,6 +37,8 @@ type prober struct {
 	asked   asked
 
 	conn     *pgx.Conn // nil when there is none
+	pooled   bool      // conn leads through a pooler, which may lead elsewhere by now
+	seen     int64     // the incarnation that answered last on conn; zero is none
 	geometry topology.Geometry
 	systemID uint64
 }
@@ -140,11 +142,16 @@ func (p *prober) look(ctx context.Context, o *topology.Observation) error {
 	var recovery bool
 	var position, receive, replayed, walFile *string
 	var timeline *int64
-	err := p.conn.QueryRow(ctx, probeQuery).Scan(&recovery, &position, &receive, &replayed, &timeline, &walFile,
+	err := p.conn.QueryRow(ctx, probeQuery, p.mode()).Scan(&recovery, &position, &receive, &replayed, &timeline, &walFile,
 		&o.Paused, &o.Incarnation, &o.Version)
 	if err != nil {
 		return err
 	}
+	if p.pooled && p.seen != 0 && p.seen != o.Incarnation {
+		p.disconnect() // it may be another server: ask it for its identity
+		return p.look(ctx, o)
+	}
+	p.seen = o.Incarnation
 	o.Role = topology.Primary
 	if recovery {
 		o.Role = topology.Replica
@@ -190,17 +197,27 @@ func (p *prober) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.conn = conn
+	p.conn, p.seen = conn, 0
 	var id string
 	var page, segment int64
-	if err := conn.QueryRow(ctx, identityQuery).Scan(&id, &page, &segment); err != nil {
+	var pid uint32
+	if err := conn.QueryRow(ctx, identityQuery, pgx.QueryExecModeSimpleProtocol).Scan(&id, &page, &segment, &pid); err != nil {
 		return fmt.Errorf("ask for the system identifier: %w", err)
 	}
+	p.pooled = pid != conn.PgConn().PID()
 	p.geometry = topology.Geometry{Page: uint64(page), Segment: uint64(segment)}
 	if p.systemID, err = strconv.ParseUint(id, 10, 64); err != nil {
 		return fmt.Errorf("parse system identifier %q: %w", id, err)
 	}
 	return nil
+}
+
+// mode is how the query is sent: through a pooler nothing lasts but a request.
+func (p *prober) mode() pgx.QueryExecMode {
+	if p.pooled {
+		return pgx.QueryExecModeExec
+	}
+	return p.node.Config.DefaultQueryExecMode
 }
 
 func (p *prober) disconnect() {

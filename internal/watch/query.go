@@ -4,9 +4,12 @@ package watch
 // start of the postmaster and, as a crash of one backend restarts all the rest
 // without it, the time at which that reset the statistics. Before version 15
 // these were another process's, and asking for them would wait for it.
-const Incarnation = `(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint
+const Incarnation = Started + `
        + case when current_setting('server_version_num')::int >= 150000
               then (extract(epoch from pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint else 0 end`
+
+// Started is the part of Incarnation that is the start of the postmaster.
+const Started = `(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint`
 
 // probeQuery asks for role, timeline and position in one query, and for the
 // role once: a promotion freezes pg_last_wal_replay_lsn(), so a position read
@@ -32,9 +35,11 @@ select r.recovery,
        current_setting('server_version_num')::int
   from r`
 
-// identityQuery asks for what does not change while a server runs.
+// identityQuery asks for what does not change while a server runs, and for the
+// process that answers.
 const identityQuery = `
 select system_identifier::text,
        pg_size_bytes(current_setting('wal_block_size')),
-       pg_size_bytes(current_setting('wal_segment_size'))
+       pg_size_bytes(current_setting('wal_segment_size')),
+       pg_backend_pid()
   from pg_control_system()`
