@@ -2,13 +2,12 @@ package pgtide
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/front"
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/sqlkind"
@@ -45,7 +44,7 @@ type call struct {
 	remark    string        // what the caller's context says of the call
 	named     string        // the node that the caller named
 	group     string        // the group that the caller named
-	take      front.Take    // how to take a connection; nil takes it as the pool gives it
+	take      front.Take    // how to take a connection
 	waitSince time.Duration // when the call began to wait for a replica; zero is never
 	lackSince time.Duration // when it first found no primary; zero is never
 	// crowdSince is when it first found no place at the primary; zero is never.
@@ -91,7 +90,7 @@ func (l load) InFlight(place int) int64 {
 // newCall makes a call out of what its statement is and what ctx says.
 func (db *DB) newCall(ctx context.Context, write route.Reason) call {
 	s := scopeOf(ctx)
-	c := call{db: db, named: s.node, group: s.group, remark: s.note, allowed: db.guardOf(s)}
+	c := call{db: db, take: takePlain, named: s.node, group: s.group, remark: s.note, allowed: db.guardOf(s)}
 	c.req = route.Request{Write: write, Target: s.target, Last: topology.NoNode, Random: rand.Uint64()}
 	consistency := s.consistency
 	if consistency == 0 {
@@ -219,52 +218,13 @@ func (c *call) acquire(ctx context.Context) error {
 			c.lend()
 			return nil
 		}
+		err = fmt.Errorf("connect to node %q: %w", c.node.name(), err)
 		c.leave()
 		again, err := c.judge(err, attempt{})
 		if !again {
 			return err
 		}
 	}
-}
-
-// connect takes a connection of the node's pool. For a write it must not be one
-// that the server has closed: what is sent there is not answered, and then
-// nobody knows.
-func (c *call) connect() (front.Connection, error) {
-	for {
-		conn, err := c.takeOne()
-		if err != nil || !c.writes() || alive.Check(conn.Conn().PgConn().Conn()) {
-			return conn, err
-		}
-		bury(conn)
-	}
-}
-
-func (c *call) takeOne() (front.Connection, error) {
-	conn, err := c.takeAny()
-	if errors.Is(err, errPooled) {
-		return c.takeAny() // which is made to suit the pooler
-	}
-	return conn, err
-}
-
-func (c *call) takeAny() (front.Connection, error) {
-	if c.take != nil {
-		return c.take(c.ctx, c.node.pool)
-	}
-	conn, err := c.node.pool.Acquire(c.ctx)
-	if err != nil {
-		return nil, err // not a nil pointer that is no nil interface
-	}
-	return conn, nil
-}
-
-// bury closes a dead connection at once: there is nobody to say goodbye to.
-func bury(conn front.Connection) {
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = conn.Conn().Close(ended)
-	conn.Release()
 }
 
 // done ends an attempt that ended with err: it gives the connection back and
@@ -346,21 +306,6 @@ func (c *call) giveBack() {
 	c.leave()
 }
 
-// lend notes what the attempt's connection is used for.
-func (c *call) lend() {
-	c.link, c.began = linkOf(c.conn.Conn().PgConn()), 0
-	use := holding
-	if c.req.Write == route.ReasonNone && !c.calls {
-		use = reading
-	}
-	if c.link != nil {
-		c.link.use.Store(uint32(use))
-	}
-	if !c.begin && c.role() == topology.Replica {
-		c.began = c.db.watch.Now()
-	}
-}
-
 // leave ends the attempt's claim on its node.
 func (c *call) leave() {
 	c.node.inFlight.Add(-1)
@@ -387,7 +332,8 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	if v.suspect {
 		c.db.watch.Kick(1 << uint(c.node.place))
 	}
-	if c.req.Target == route.ToNode && v.next != outcomeUnknown {
+	left := c.node.left.Load()
+	if c.req.Target == route.ToNode && v.next != outcomeUnknown && (a.connected || !left) {
 		v.next = giveUp
 	}
 	if v.learn && c.sql != "" {
@@ -400,7 +346,9 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	case onPrimary:
 		c.req.Write = route.Refused
 	case elsewhere:
-		c.req.Tried |= 1 << uint(c.node.place)
+		if !left { // its place may be another's
+			c.req.Tried |= 1 << uint(c.node.place)
+		}
 		c.refused, c.failures = v.refused, c.failures+1
 	}
 	again = v.next == elsewhere || v.next == onPrimary

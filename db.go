@@ -38,11 +38,11 @@ type DB struct {
 
 	enrolling sync.Mutex     // orders changes of roster
 	draining  sync.WaitGroup // pools of nodes that have left
+	departed  departed
 	discovery discovery
 
-	primaryOnce sync.Once // makes primaryPool
-	primaryPool atomic.Pointer[pgxpool.Pool]
-	primaryErr  error
+	primaryMaking sync.Mutex // guards the making of primaryPool
+	primaryPool   atomic.Pointer[pgxpool.Pool]
 }
 
 // Open connects to the nodes that o names and learns their roles. It returns
@@ -251,7 +251,8 @@ func (db *DB) isClosed() bool {
 }
 
 func (db *DB) closePools() {
-	db.primaryOnce.Do(func() { db.primaryErr = ErrClosed })
+	db.primaryMaking.Lock() // whoever makes one has done so, and nobody begins any more
+	db.primaryMaking.Unlock()
 	if pool := db.primaryPool.Load(); pool != nil {
 		pool.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -108,7 +109,7 @@ func (db *DB) rediscover(ctx context.Context) {
 			}
 		}
 		asked = time.Now()
-		_ = db.discover(ctx) // hooks and Stat tell of it
+		_ = db.discover(ctx) // hooks and Stat tell of it, unless it was cut short
 		next := db.options.DiscoverInterval
 		if db.watch.View().Primary == topology.NoNode {
 			next = min(next, discoverPause) // it may be a node that is not known yet
@@ -120,8 +121,8 @@ func (db *DB) rediscover(ctx context.Context) {
 // discover asks once.
 func (db *DB) discover(ctx context.Context) error {
 	joined, left, err := db.discoverNodes(ctx)
-	if ctx.Err() != nil && err == nil {
-		return nil
+	if db.isClosed() {
+		return ErrClosed
 	}
 	db.stat.discoveries.Add(1)
 	if err != nil {
@@ -136,7 +137,7 @@ func (db *DB) discover(ctx context.Context) error {
 func (db *DB) discoverNodes(ctx context.Context) (joined, left []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
 	defer cancel()
-	nodes, err := db.options.Discover.Discover(ctx)
+	nodes, err := db.askDiscoverer(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -148,4 +149,15 @@ func (db *DB) discoverNodes(ctx context.Context) (joined, left []string, err err
 		return nil, nil, err
 	}
 	return db.enrol(configs)
+}
+
+// askDiscoverer makes an error of a panic: it is no reason to end a program that
+// runs well on the nodes it has.
+func (db *DB) askDiscoverer(ctx context.Context) (nodes []Node, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			nodes, err = nil, fmt.Errorf("the Discoverer panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return db.options.Discover.Discover(ctx)
 }

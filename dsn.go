@@ -30,6 +30,49 @@ var parameters = map[string]func(o *Options, text string) error{
 	"pgtide_failover_wait":  func(o *Options, text string) error { return o.duration(&o.FailoverWait, text) },
 	"pgtide_probe_interval": func(o *Options, text string) error { return o.duration(&o.ProbeInterval, text) },
 	"pgtide_probe_timeout":  func(o *Options, text string) error { return o.duration(&o.ProbeTimeout, text) },
+	"pgtide_spill_wait":     func(o *Options, text string) error { return o.duration(&o.SpillWait, text) },
+	"pgtide_slow_start":     func(o *Options, text string) error { return o.duration(&o.SlowStart, text) },
+	"pgtide_zone":           func(o *Options, text string) error { return keep(&o.Zone, text, nil) },
+	"pgtide_max_lag": func(o *Options, text string) error {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			return errors.New("it is not a whole number of bytes")
+		}
+		return keep(&o.MaxLag, n, nil)
+	},
+	"pgtide_balancing": func(o *Options, text string) error {
+		switch text {
+		case "least_loaded":
+			return keep(&o.Balancing, LeastLoaded, nil)
+		case "round_robin":
+			return keep(&o.Balancing, RoundRobin, nil)
+		}
+		return errors.New("it is neither least_loaded nor round_robin")
+	},
+	"pgtide_eject_factor": func(o *Options, text string) error {
+		f, err := strconv.ParseFloat(text, 64)
+		switch {
+		case err != nil || f != 0 && !(f > 1):
+			return errors.New("it is not a number above 1, or 0 for never")
+		case f == 0:
+			f = -1
+		}
+		return keep(&o.EjectFactor, f, nil)
+	},
+	"pgtide_keep_share": func(o *Options, text string) error {
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(f > 0 && f <= 1) {
+			return errors.New("it is not a number above 0, to 1")
+		}
+		return keep(&o.KeepShare, f, nil)
+	},
+	"pgtide_degraded": func(o *Options, text string) error {
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("it is neither true nor false")
+		}
+		return keep(&o.Degraded, b, nil)
+	},
 	"pgtide_spill_limit":    func(o *Options, text string) error { return o.number(&o.SpillLimit, text) },
 	"pgtide_failover_queue": func(o *Options, text string) error { return o.number(&o.FailoverQueue, text) },
 	"pgtide_shadow": func(o *Options, text string) error {

@@ -33,6 +33,18 @@ func TestParametersOfADSN(t *testing.T) {
 			o.ProbeTimeout != want.ProbeTimeout || o.ReadShare != want.ReadShare || o.Shadow {
 			t.Errorf("%s gives %+v, want %+v", given.DSN, o, want)
 		}
+		given = Options{DSN: dsn("pgtide_max_lag=1048576", "pgtide_spill_wait=0", "pgtide_balancing=round_robin", "pgtide_zone=eu-1",
+			"pgtide_slow_start=3s", "pgtide_eject_factor=0", "pgtide_keep_share=0.75", "pgtide_degraded=true")}
+		if o, err := given.withDSN(); err != nil || o.MaxLag != 1<<20 || o.SpillWait != -1 || o.Balancing != RoundRobin || o.Zone != "eu-1" ||
+			o.SlowStart != 3*time.Second || o.EjectFactor != -1 || o.KeepShare != 0.75 || !o.Degraded {
+			t.Errorf("%s gives %+v (%v)", given.DSN, o, err)
+		} else if err := o.validate(); err != nil {
+			t.Errorf("%s: %v", given.DSN, err)
+		}
+		given.MaxLag, given.SpillWait, given.Zone, given.SlowStart, given.EjectFactor, given.KeepShare = 1, 2, "us-1", 3, 4, 0.5
+		if o, err := given.withDSN(); err != nil || o.MaxLag != 1 || o.SpillWait != 2 || o.Zone != "us-1" || o.SlowStart != 3 || o.EjectFactor != 4 || o.KeepShare != 0.5 {
+			t.Errorf("what the program sets became %+v (%v)", o, err)
+		}
 		nodes, err := o.configs()
 		if err != nil || len(nodes) != 2 {
 			t.Errorf("%s names %d nodes (%v), want 2", given.DSN, len(nodes), err)
@@ -72,6 +84,18 @@ func TestParametersOfADSN(t *testing.T) {
 			"pgtide_shadow=perhaps":      "neither true nor false",
 			"pgtide_read_share=half":     "not a number",
 			"pgtide_probe_timeout=1hour": "not a duration",
+			"pgtide_spill_wait=long":     "not a duration",
+			"pgtide_slow_start=7":        "not a duration",
+			"pgtide_max_lag=16MB":        "not a whole number of bytes",
+			"pgtide_max_lag=-5000":       "not a whole number of bytes",
+			"pgtide_balancing=random":    "neither least_loaded nor round_robin",
+			"pgtide_eject_factor=0.5":    "above 1",
+			"pgtide_eject_factor=NaN":    "above 1",
+			"pgtide_eject_factor=fast":   "above 1",
+			"pgtide_keep_share=0":        "above 0",
+			"pgtide_keep_share=1.01":     "above 0",
+			"pgtide_keep_share=half":     "above 0",
+			"pgtide_degraded=perhaps":    "neither true nor false",
 		} {
 			name, value, _ := strings.Cut(parameter, "=")
 			_, err := (Options{DSN: dsn(parameter)}).withDSN()

@@ -22,6 +22,7 @@ const (
 	connecting use = iota // nobody yet: it is being made
 	idle                  // nobody
 	reading               // a read that can be made elsewhere
+	handing               // a read of which a part was handed out
 	holding               // anything else
 )
 
@@ -31,7 +32,12 @@ type link struct {
 	net.Conn
 	links *links
 	use   atomic.Uint32
+	// since is when a read was sent that can be made elsewhere, on the watcher's
+	// clock; zero is none.
+	since atomic.Int64
 }
+
+func (l *link) is(u use) bool { return use(l.use.Load()) == u }
 
 // linkOf returns the link below a driver's connection, or nil.
 func linkOf(conn *pgconn.PgConn) *link {
@@ -78,13 +84,13 @@ func (s *links) add(conn net.Conn, u use) *link {
 	return l
 }
 
-// cut closes the connections whose use is one of which. Their users get the
-// error of a broken connection.
-func (s *links) cut(which func(use) bool) {
+// cut closes the connections for which which holds. Their users get the error of
+// a broken connection.
+func (s *links) cut(which func(*link) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.open {
-		if which(use(l.use.Load())) {
+		if which(l) {
 			_ = l.Conn.Close() // its user's Close forgets it
 		}
 	}
@@ -97,13 +103,55 @@ func (db *DB) dial(n *node, u use, dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// The watcher knocks at a silent server by itself. Others would wait there
 		// for their connection, and more for them.
-		if seen := db.seen(n); seen != nil && seen.State == topology.Down && seen.Misses > 0 {
-			return nil, fmt.Errorf("it does not answer: %w", seen.Err)
+		if err := db.silent(n); err != nil {
+			return nil, err
 		}
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		return n.links.add(conn, u), nil
+		l := n.links.add(conn, u)
+		if err := db.silent(n); err != nil { // the cut may have come before
+			_ = l.Close()
+			return nil, err
+		}
+		return l, nil
 	}
+}
+
+// silent returns an error if n did not answer when it was last looked at.
+func (db *DB) silent(n *node) error {
+	select {
+	case <-n.joined:
+	default:
+		return nil // a pool with a minimum of connections makes them before
+	}
+	if seen := db.seen(n); seen != nil && seen.State == topology.Down && seen.Misses > 0 {
+		return fmt.Errorf("it does not answer: %w", seen.Err)
+	}
+	return nil
+}
+
+// stay is a time in which calls that chose a node may wait for a place in its
+// pool. It ends when the node hangs, or is not the primary any more: who holds
+// the places need not notice that for long.
+type stay struct {
+	context context.Context
+	end     context.CancelFunc
+}
+
+func newStay() *stay {
+	s := &stay{}
+	s.context, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// turnAway ends the stay of calls that wait for a place.
+func (n *node) turnAway() { n.stay.Swap(newStay()).end() }
+
+// while returns a context that ends with ctx and with s.
+func (s *stay) while(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.context, cancel)
+	return ctx, func() { stop(); cancel() }
 }

@@ -55,12 +55,14 @@ type node struct {
 	hash   uint32
 	joined chan struct{} // closed when place and id are set, or never will be
 	left   atomic.Bool
+	run    atomic.Int64 // the incarnation it was last seen in when it left
 	// wasPrimary says that it was the last primary there was.
 	wasPrimary atomic.Bool
 
 	pool    *pgxpool.Pool
 	links   links
 	pooling pooling
+	stay    atomic.Pointer[stay]
 	prepare func(context.Context, *pgx.ConnConfig) error // the caller's BeforeConnect
 	greet   func(context.Context, *pgx.Conn) error       // the caller's AfterConnect
 
@@ -96,8 +98,12 @@ func (db *DB) newNode(c nodeConfig) (*node, error) {
 	if c.pool.ConnConfig.ConnectTimeout == 0 {
 		c.pool.ConnConfig.ConnectTimeout = connectTimeout
 	}
+	if c.pool.PingTimeout == 0 {
+		c.pool.PingTimeout = db.options.ProbeTimeout
+	}
 	n := &node{hash: hashName(c.name), joined: make(chan struct{}), prepare: c.pool.BeforeConnect, greet: c.pool.AfterConnect}
 	n.pooling.chosen = choosesMode(c.pool.ConnString())
+	n.stay.Store(newStay())
 	c.pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
 		if n.prepare != nil {
 			if err := n.prepare(ctx, config); err != nil {
@@ -151,6 +157,9 @@ func (db *DB) recognise(ctx context.Context, n *node, conn *pgx.Conn) error {
 	if before == nil {
 		return errLeft
 	}
+	// It is a part of connecting, and so is the time it may take.
+	ctx, cancel := context.WithTimeout(ctx, n.config.pool.ConnConfig.ConnectTimeout)
+	defer cancel()
 	var incarnation, started int64
 	var replay *string
 	var pid uint32

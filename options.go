@@ -40,11 +40,14 @@ type Options struct {
 	// ignored.
 	//
 	// Parameters set the fields below that the program leaves zero, and a
-	// duration or share of zero means none: pgtide_consistency (as [ParseConsistency] reads it),
-	// pgtide_max_staleness, pgtide_wait_budget, pgtide_spill_limit,
-	// pgtide_failover_wait, pgtide_failover_queue, pgtide_probe_interval,
-	// pgtide_probe_timeout, pgtide_shadow and pgtide_read_share. The scheme
-	// pgtide:// is the same as postgres://.
+	// duration, factor or share of reads of zero means none: pgtide_consistency
+	// (as [ParseConsistency] reads it), pgtide_max_staleness, pgtide_max_lag (in
+	// bytes), pgtide_wait_budget, pgtide_spill_limit, pgtide_spill_wait,
+	// pgtide_failover_wait, pgtide_failover_queue, pgtide_balancing (least_loaded
+	// or round_robin), pgtide_zone, pgtide_slow_start, pgtide_eject_factor,
+	// pgtide_keep_share, pgtide_probe_interval, pgtide_probe_timeout,
+	// pgtide_degraded, pgtide_shadow and pgtide_read_share. The scheme pgtide://
+	// is the same as postgres://.
 	DSN string
 	// Nodes names the nodes one by one, instead of DSN.
 	Nodes []Node

@@ -25,6 +25,9 @@ func (c *call) place(ctx context.Context) error {
 		if err := c.resolve(roster); err != nil {
 			return err
 		}
+		if c.req.Target == route.ToNode && roster.at(v, c.req.Node) == nil {
+			continue // it is joining: there is a view with it at once
+		}
 		if err := c.reconsider(v); err != nil {
 			return err
 		}
@@ -95,7 +98,7 @@ func (c *call) resolve(r *roster) error {
 		return nil
 	}
 	n := r.named(c.named)
-	if n == nil {
+	if n == nil || n.left.Load() {
 		return unknownNode(c.named, r)
 	}
 	c.req.Node = n.place

@@ -18,7 +18,8 @@ import (
 // PrimaryPool returns a pool whose connections lead to the primary, whichever
 // node that is: for libraries that take nothing but a *pgxpool.Pool, such as a
 // job queue. It is made by the first call, is the same one ever after, and is
-// closed with db: whoever uses it has to stop before.
+// closed with db: whoever uses it has to stop before. While no nodes are known it
+// cannot be made: see [Options.Degraded].
 //
 // Its size and settings are those of the first node's pool, and its connections
 // are its own: they count beside that pool's at the primary. A new connection
@@ -30,20 +31,23 @@ import (
 // session in the context it is called with. Calls are not made again by
 // pgtide, and their errors are pgx's own.
 func (db *DB) PrimaryPool() (*pgxpool.Pool, error) {
-	db.primaryOnce.Do(func() { db.primaryErr = db.makePrimaryPool() })
+	db.primaryMaking.Lock()
+	defer db.primaryMaking.Unlock()
 	if db.isClosed() {
 		return nil, ErrClosed
 	}
-	return db.primaryPool.Load(), db.primaryErr
+	if db.primaryPool.Load() == nil {
+		if err := db.makePrimaryPool(); err != nil {
+			return nil, err
+		}
+	}
+	return db.primaryPool.Load(), nil
 }
 
 func (db *DB) makePrimaryPool() error {
-	if db.isClosed() {
-		return ErrClosed
-	}
 	nodes := db.roster.Load().nodes()
 	if len(nodes) == 0 {
-		return ErrNoPrimary
+		return fmt.Errorf("primary pool: %w: no nodes are known yet", ErrNoPrimary)
 	}
 	config := nodes[0].pool.Config()
 	config.BeforeConnect = db.aimAtPrimary

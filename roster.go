@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/pgtide/pgtide/internal/topology"
 	"github.com/pgtide/pgtide/internal/watch"
@@ -18,7 +19,7 @@ type roster struct {
 
 // at returns the node that v has in a place, or nil if it has left since.
 func (r *roster) at(v *topology.View, place int) *node {
-	if place >= len(r.places) {
+	if place >= len(r.places) || place >= len(v.Nodes) {
 		return nil
 	}
 	if n := r.places[place]; n != nil && n.id == v.Nodes[place].ID {
@@ -130,10 +131,58 @@ func (db *DB) enrol(configs []nodeConfig) (joined, left []string, err error) {
 // dismiss lets a node go. Calls that are there end as they would have; its pool
 // is closed once they have.
 func (db *DB) dismiss(n *node) {
-	db.watch.Leave(n.place) // from now on no view has it
+	before := db.seen(n)
+	n.run.Store(before.Incarnation)
+	db.departed.add(n)
 	n.left.Store(true)
+	db.watch.Leave(n.place) // from now on no view has it
 	db.roster.Store(db.roster.Load().with(n.place, nil))
-	db.draining.Go(n.pool.Close)
+	if before.State == topology.Down {
+		// Nobody looks at it any more, and it may never answer.
+		n.links.cut(func(l *link) bool { return l.is(reading) })
+	}
+	db.draining.Go(func() {
+		n.pool.Close()
+		db.departed.remove(n)
+	})
+}
+
+// departed are the nodes that have left and still have calls.
+type departed struct {
+	mu    sync.Mutex // guards nodes
+	nodes map[*node]struct{}
+}
+
+func (d *departed) add(n *node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nodes == nil {
+		d.nodes = make(map[*node]struct{})
+	}
+	d.nodes[n] = struct{}{}
+}
+
+func (d *departed) remove(n *node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.nodes, n)
+}
+
+// each calls f for each of them. f must not block.
+func (d *departed) each(f func(*node)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n := range d.nodes {
+		f(n)
+	}
+}
+
+// server returns the incarnation of the server that n is, or was when it left.
+func (db *DB) server(n *node) int64 {
+	if seen := db.seen(n); seen != nil {
+		return seen.Incarnation
+	}
+	return n.run.Load()
 }
 
 // groupNames returns the names of all groups, in order.

@@ -406,7 +406,10 @@ func (st *state) token() Token {
 	}
 	t.unplaced = t.unplaced || r.Scattered
 	if r.Only != 0 && !t.unplaced {
-		t.run, t.last = hashRun(r.Only), st.db.hash(r.Last)
+		if v.Nodes[r.Last].Incarnation == r.Only {
+			t.run, t.last = hashRun(r.Only), st.db.hash(r.Last)
+		}
+		t.unplaced = t.last == 0 // the node has left, or is in another run
 	}
 	if t.IsZero() {
 		return Token{}

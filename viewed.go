@@ -16,12 +16,21 @@ func (db *DB) viewed(old, v *topology.View) {
 			n.pool.Reset()
 		}
 		if b.Misses > 0 && a.Misses == 0 {
-			n.links.cut(func(u use) bool { return u == connecting })
+			n.links.cut(func(l *link) bool { return l.is(connecting) })
 		}
 		if b.Misses >= silences && a.Misses < silences {
 			// Calls do not wait for a server that will not answer. Writes do: of one
-			// that is merely slow nobody could tell what became of them.
-			n.links.cut(func(u use) bool { return u == reading })
+			// that is merely slow nobody could tell what became of them. An idle
+			// connection may be one that the pool asks if it is well, for a call.
+			n.links.cut(func(l *link) bool { return !l.is(holding) })
+			n.turnAway()
+			n.pool.Reset()
+		}
+		if a.Misses > 0 && b.State == topology.Up {
+			// A new connection is answered, an old one was not: what lies between may
+			// have forgotten the others too. Reads sent since the last answer lose
+			// nothing by being made elsewhere.
+			n.links.cut(func(l *link) bool { return l.is(reading) && l.since.Load() > int64(a.Observed) })
 			n.pool.Reset()
 		}
 		if f := db.options.Hooks.OnNode; f != nil && (a.Role != b.Role || a.State != b.State) {
@@ -48,10 +57,17 @@ func (db *DB) follow(roster *roster, v *topology.View) {
 			// What is still open there would write to a log that was left behind, or
 			// wait for an answer that does not matter any more.
 			if n := roster.at(v, i); n != nil && i != v.Primary && n.wasPrimary.Swap(false) {
-				n.links.cut(func(use) bool { return true })
+				n.links.cut(func(*link) bool { return true })
+				n.turnAway()
 				n.pool.Reset()
 			}
 		}
+		server := v.Nodes[v.Primary].Incarnation
+		db.departed.each(func(n *node) {
+			if db.server(n) != server && n.wasPrimary.Swap(false) {
+				n.links.cut(func(*link) bool { return true })
+			}
+		})
 		if n := roster.at(v, v.Primary); n != nil {
 			n.wasPrimary.Store(true)
 		}

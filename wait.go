@@ -68,6 +68,11 @@ func (db *DB) Settled(t Token) bool {
 			if !p.IsZero() && v.Prove(i, p) != topology.Satisfied {
 				return false
 			}
+			// The primary has it, observed or not. But a node that joins owes no more
+			// than what was observed.
+			if i == v.Primary && v.History.Reaches(v.Newest, p) != topology.Satisfied {
+				return false
+			}
 		}
 	}
 	return true
@@ -79,13 +84,8 @@ func (db *DB) Settled(t Token) bool {
 // naming a node that lags; it returns an error that matches [ErrWriteLost] at
 // once if a node never will.
 func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
-	var set uint64
-	for _, name := range nodes {
-		n := db.roster.Load().named(name)
-		if n == nil {
-			return unknownNode(name, db.roster.Load())
-		}
-		set |= 1 << uint(n.place)
+	if _, _, err := db.viewOf(nodes); err != nil {
+		return err
 	}
 	if t.IsZero() {
 		return nil
@@ -100,7 +100,10 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 	defer db.watch.Attend(^uint64(0)).Leave()
 	for {
 		changed := db.watch.Changed()
-		v := db.watch.View()
+		v, set, err := db.viewOf(nodes) // again: they may have left, or be back in other places
+		if err != nil {
+			return err
+		}
 		if t.systemID != v.SystemID {
 			return fmt.Errorf("%w: it is of cluster %d, this one is %d", ErrBadToken, t.systemID, v.SystemID)
 		}
@@ -133,4 +136,21 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 				ErrNoFreshReplica, n.Name, n.State, n.Position, t.need, context.Cause(ctx))
 		}
 	}
+}
+
+// viewOf returns a view and the places of the named nodes in it.
+func (db *DB) viewOf(names []string) (v *topology.View, set uint64, err error) {
+	v = db.watch.View()
+	r := db.roster.Load()
+	for _, name := range names {
+		n := r.named(name)
+		switch {
+		case n == nil || n.left.Load():
+			return nil, 0, unknownNode(name, r)
+		case r.at(v, n.place) == nil:
+			return db.viewOf(names) // it is joining: there is a view with it at once
+		}
+		set |= 1 << uint(n.place)
+	}
+	return v, set, nil
 }

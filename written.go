@@ -60,10 +60,16 @@ func (c *call) note(acked bool) {
 // it from now on, and may read elsewhere before it has read the rest.
 func (c *call) hand() {
 	c.time()
-	if !c.handed && c.state != nil {
-		c.state.read(c.node.place, c.view, c.req.Level)
+	if c.handed {
+		return
 	}
 	c.handed = true
+	if c.link != nil {
+		c.link.use.CompareAndSwap(uint32(reading), uint32(handing))
+	}
+	if c.state != nil {
+		c.state.read(c.node.place, c.view, c.req.Level)
+	}
 }
 
 // wrote notes that a write on n has returned. A failed one counts too: what

@@ -75,12 +75,11 @@ func pick(v *topology.View, r *Request, load Load, candidates uint64) int {
 		return r.Last
 	}
 	if r.Policy == RoundRobin {
-		// Steps of the golden ratio spread over any shares evenly, and need
-		// nothing to be kept of the steps before.
+		// Steps of the golden ratio spread over any shares evenly, and need nothing
+		// to be kept of the steps before. So do every second of them, or every
+		// third: a remainder of Turn would send all reads to one node, where each
+		// comes after a write.
 		const golden = 0x9E3779B97F4A7C15
-		if v.Uneven&candidates == 0 {
-			return nth(candidates, r.Turn%uint64(bits.OnesCount64(candidates)))
-		}
 		return drawn(v, candidates, r.Turn*golden)
 	}
 	// The less loaded of two taken at random spreads load almost as well as the
@@ -104,14 +103,23 @@ func first(v *topology.View, set uint64) uint64 {
 }
 
 // lighter returns which of two nodes is to be asked: one, unless other is
-// clearly less loaded. What counts is how long the calls in flight are going to
-// take. Averages that differ by little, or are not known, count as the same.
+// clearly less loaded for its share. What counts is how long the calls in flight
+// are going to take. Averages that differ by little, or are not known, count as
+// the same: else one of two idle nodes would get all reads, and the other none
+// that could show it to be as quick.
 func lighter(v *topology.View, load Load, one, other int) int {
-	a, b := v.Nodes[one].Latency, v.Nodes[other].Latency
-	if a == 0 || b == 0 || 4*a < 5*b && 4*b < 5*a {
+	const little = time.Millisecond
+	m, n := &v.Nodes[one], &v.Nodes[other]
+	a, b := m.Latency, n.Latency
+	same := a == 0 || b == 0 || 4*a < 5*b && 4*b < 5*a || a < b+little && b < a+little
+	if same {
 		a, b = 1, 1
 	}
-	if float64(load.InFlight(one)+1)*float64(a) > float64(load.InFlight(other)+1)*float64(b) {
+	x, y := float64(load.InFlight(one)), float64(load.InFlight(other))
+	if same && x*n.Share <= y*m.Share {
+		return one // it was drawn as often as its share says, and has no more than that
+	}
+	if (x+1)*float64(a)*n.Share > (y+1)*float64(b)*m.Share {
 		return other
 	}
 	return one

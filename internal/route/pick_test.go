@@ -1,8 +1,10 @@
 package route
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,6 +99,82 @@ func TestTwoChoicesBalance(t *testing.T) {
 	}
 	if most-least > 10 {
 		t.Errorf("16000 reads on 16 replicas, none of which ends, leave %d on one and %d on another", most, least)
+	}
+}
+
+// Under load, too, a node gets what its share says of the reads, and not what it
+// can take.
+func TestSharesHoldUnderLoad(t *testing.T) {
+	for _, shares := range [][]float64{{1, 1.0 / 3}, {1, 0.5, 0.5}, {1, 1, 0.1}} {
+		for _, callers := range []int{1, 2, 4, 8, 32} {
+			v, load := cluster(len(shares) + 1)
+			total := 0.0
+			for i, share := range shares {
+				v.Nodes[i+1].Share = share
+				total += share
+			}
+			v.Arrange()
+			counts := served(v, load, callers, 20_000)
+			for i, share := range shares {
+				want := 20_000 * share / total
+				// Few callers come in lumps: with one call on each of two nodes of
+				// different shares, either is where the next one may go.
+				if got := float64(counts[i+1]); got < 0.7*want-300 || got > 1.3*want+300 {
+					t.Errorf("%d callers, shares %.2f: replica %d got %v of 20000 reads, want about %.0f", callers, shares, i+1, got, want)
+				}
+			}
+		}
+	}
+}
+
+// served counts where the reads of so many callers go, each of whom makes the
+// next when the last has ended, after about the same time on all nodes.
+func served(v *topology.View, load loads, callers, reads int) []int {
+	type call struct {
+		node int
+		end  float64
+	}
+	rng := rand.New(rand.NewPCG(9, 10))
+	counts, clock, r := make([]int, len(v.Nodes)), 0.0, typical()
+	var calls []call
+	for range reads {
+		if len(calls) == callers {
+			next := slices.MinFunc(calls, func(a, b call) int { return cmp.Compare(a.end, b.end) })
+			calls = slices.DeleteFunc(calls, func(c call) bool { return c == next })
+			clock = next.end
+			load[next.node]--
+		}
+		r.Random = rng.Uint64()
+		i := Decide(v, r, load, now).Node
+		load[i]++
+		counts[i]++
+		calls = append(calls, call{i, clock + rng.ExpFloat64()})
+	}
+	return counts
+}
+
+// Reads get turns among all other calls: those that come first in a session, or
+// after a write, may be every second or third.
+func TestRoundRobinWhateverComesBetween(t *testing.T) {
+	for _, nodes := range []int{3, 4, 5, 17} {
+		v, load := cluster(nodes)
+		for step := uint64(1); step <= 24; step++ {
+			const rounds = 200
+			counts := make([]int, nodes)
+			for k := range uint64(rounds * (nodes - 1)) {
+				r := typical()
+				r.Policy, r.Turn = RoundRobin, 1_000_000+k*step
+				counts[Decide(v, r, load, now).Node]++
+			}
+			if counts[0] != 0 {
+				t.Errorf("%d reads went to the primary", counts[0])
+			}
+			for i, n := range counts[1:] {
+				if n < rounds*9/10 || n > rounds*11/10 {
+					t.Errorf("of %d replicas, number %d got %d reads when every %d. turn is a read's, want about %d", nodes-1, i+1, n, step, rounds)
+				}
+			}
+		}
 	}
 }
 

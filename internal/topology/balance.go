@@ -20,9 +20,11 @@ const (
 	// them: of a replica that few calls go to, each counts for more.
 	smooth        = 16
 	smoothEjected = 2
-	// enough is how many calls make an average that a replica is judged by: one
+	// enough is how many calls make an average that a replica is judged by, and
+	// leap how many times the average so far a newer one counts for at most: one
 	// call may have met a checkpoint.
-	enough = 50
+	enough = 20
+	leap   = 4
 	// forget is when an average without a call to renew it says nothing more.
 	forget = 10 * time.Second
 	// quick is what nobody is ejected for, however quick the others are.
@@ -87,7 +89,7 @@ func (p *pace) note(n *Node, o Observation) {
 		if n.Ejected {
 			weight = smoothEjected
 		}
-		mean := took / time.Duration(calls)
+		mean := min(took/time.Duration(calls), leap*n.Latency)
 		n.Latency += (mean - n.Latency) * time.Duration(calls) / (time.Duration(calls) + time.Duration(weight))
 	}
 	p.at, p.calls = o.Start, min(p.calls+int(min(calls, enough)), enough)
@@ -128,21 +130,29 @@ func (t *Tracker) eject() {
 	slow := func(n *Node, factor float64) bool {
 		return n.Latency > quick && float64(n.Latency) > factor*float64(median)
 	}
-	// One that was ejected must have become much better, or it comes and goes.
-	t.readmit(func(n *Node) bool { return !slow(n, t.rules.EjectFactor/2) })
+	// One that was ejected must have become much better, or it comes and goes. It
+	// need not become better than the others.
+	t.readmit(func(n *Node) bool { return !slow(n, (1+t.rules.EjectFactor)/2) })
 	spare := up - int(math.Ceil(t.rules.KeepShare*float64(up)))
-	var out []*Node
+	var in, out []*Node
 	for i := range t.view.Nodes {
 		n := &t.view.Nodes[i]
 		switch {
 		case n.Ejected:
-			spare--
+			in = append(in, n)
 		case n.State == Up && n.Role == Replica && t.notes[i].pace.calls >= enough && slow(n, t.rules.EjectFactor):
 			out = append(out, n)
 		}
 	}
-	slices.SortFunc(out, func(a, b *Node) int { return cmp.Compare(b.Latency, a.Latency) })
-	for _, n := range out[:max(0, min(spare, len(out)))] {
+	slowest := func(a, b *Node) int { return cmp.Compare(b.Latency, a.Latency) }
+	slices.SortFunc(in, slowest)
+	slices.SortFunc(out, slowest)
+	for i, n := range in {
+		if i >= spare { // others have gone since
+			n.Ejected, n.Since = false, t.now
+		}
+	}
+	for _, n := range out[:max(0, min(spare-len(in), len(out)))] {
 		n.Ejected = true
 	}
 }
