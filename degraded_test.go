@@ -144,9 +144,9 @@ func TestOpenWhileAllAreDown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	began := time.Now()
 	_, err := pgtide.Open(ctx, pgtide.Options{Nodes: nodes(c)})
 	if !errors.Is(err, pgtide.ErrNoPrimary) {
 		t.Fatalf("Open: %v, want ErrNoPrimary", err)
