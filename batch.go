@@ -19,6 +19,7 @@ import (
 func (db *DB) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	k := db.classifyBatch(b)
 	r := &batch{call: db.newCall(ctx, k.write), base: ctx, source: b, bound: k.bound}
+	r.several = b.QueuedQueries
 	r.detail, r.mayCall, r.leaves, r.unseen = k.detail, k.calls, k.leaves, true
 	_ = r.send() // kept for the first result
 	return r

@@ -23,6 +23,8 @@ import (
 type call struct {
 	db  *DB
 	sql string // the statement, when there is just one to learn about
+	// several are the statements of a batch.
+	several []*pgx.QueuedQuery
 	// mayCall says that it calls functions that may write. A standby would refuse
 	// those; a primary does not.
 	mayCall bool
@@ -210,7 +212,7 @@ func (c *call) acquire(ctx context.Context) error {
 		if f := c.db.options.Hooks.OnDecision; f != nil {
 			c.ctx = f(ctx, c.decision)
 		}
-		c.calls = c.mayCall && c.req.Write == route.ReasonNone && c.role() != topology.Replica
+		c.calls = c.mayCall && c.req.Write == route.ReasonNone && !c.role().Follows()
 		c.node.inFlight.Add(1)
 		conn, err := c.connect()
 		if err == nil {
@@ -265,6 +267,9 @@ func (c *call) abandon() {
 func (c *call) further(ctx context.Context, sql string) error {
 	v := c.db.kinds.Classify(sql)
 	c.leaves = c.leaves || v.Leaves
+	if err := c.published(sql, v); err != nil {
+		return err
+	}
 	return c.db.guard(ctx, c.db.guardOf(scopeOf(ctx)), writeReason(v.Kind), v.Reason)
 }
 
@@ -324,7 +329,7 @@ func (c *call) result(err error, again bool) {
 // judge decides what the failure of an attempt means.
 func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	a.write, a.handed = c.writes(), c.handed
-	a.replica = c.role() == topology.Replica
+	a.replica, a.subscriber = c.role().Follows(), c.role() == topology.Subscriber
 	v := judge(c.ctx.Err(), err, a)
 	if v.conflict {
 		c.node.conflicts.Add(1)
@@ -346,6 +351,9 @@ func (c *call) judge(err error, a attempt) (again bool, _ error) {
 	case onPrimary:
 		c.req.Write = route.Refused
 	case elsewhere:
+		if v.lacks {
+			c.unfit()
+		}
 		if !left { // its place may be another's
 			c.req.Tried |= 1 << uint(c.node.place)
 		}

@@ -109,3 +109,22 @@ func TestTokensConcernTheirSessions(t *testing.T) {
 		t.Errorf("a read outside a session, after a write: %s, want primary", is)
 	}
 }
+
+// A session that has read at the primary goes on at a replica as soon as one has
+// caught up with that, not when its patience has ended.
+func TestSessionWaitsNoLongerThanItMust(t *testing.T) {
+	t.Parallel()
+	db := open(t, shared, pgtide.Options{Consistency: pgtide.Session, WaitBudget: 20 * time.Second, ProbeInterval: 10 * time.Second})
+	ctx := pgtide.NewSession(t.Context())
+	for range 5 {
+		if err := db.QueryRow(pgtide.OnPrimary(ctx), "select 1").Scan(new(int)); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.QueryRow(ctx, "select 1").Scan(new(int)); err != nil {
+			t.Fatal(err)
+		}
+		if d := last(t, ctx); d.Role != pgtide.RoleReplica || d.Waited > 10*time.Second {
+			t.Errorf("after a read at the primary: %v, want a replica soon", d)
+		}
+	}
+}

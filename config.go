@@ -22,11 +22,14 @@ type nodeConfig struct {
 	zone   string
 	weight float64
 	dsns   [2]string // what it was made of
+	// subscription is that of a subscriber, else empty.
+	subscription string
 }
 
 // same reports whether d describes the same node in the same words.
 func (c *nodeConfig) same(d nodeConfig) bool {
-	return c.name == d.name && c.dsns == d.dsns && slices.Equal(c.groups, d.groups) && c.zone == d.zone && c.weight == d.weight
+	return c.name == d.name && c.dsns == d.dsns && slices.Equal(c.groups, d.groups) && c.zone == d.zone && c.weight == d.weight &&
+		c.subscription == d.subscription
 }
 
 // configs reads o's nodes.
@@ -62,7 +65,7 @@ func configsOf(nodes []Node) ([]nodeConfig, error) {
 		}
 		c := nodeConfig{
 			name: n.Name, pool: pool, groups: slices.Clone(n.Groups), zone: n.Zone, weight: n.Weight,
-			dsns: [2]string{n.DSN, n.ProbeDSN},
+			dsns: [2]string{n.DSN, n.ProbeDSN}, subscription: n.Subscription,
 		}
 		if n.ProbeDSN != "" {
 			probe, err := n.parse(n.ProbeDSN)

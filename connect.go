@@ -97,14 +97,14 @@ func (c *call) lend() {
 		use = reading
 	}
 	since := time.Duration(0)
-	if !c.begin && (use == reading || c.role() == topology.Replica) {
+	if !c.begin && (use == reading || c.role().Follows()) {
 		since = c.db.watch.Now()
 	}
 	if c.link != nil {
 		c.link.since.Store(int64(since))
 		c.link.use.Store(uint32(use))
 	}
-	if c.role() == topology.Replica {
+	if c.role().Follows() {
 		c.began = since
 	}
 }

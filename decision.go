@@ -15,6 +15,10 @@ const (
 	RoleUnknown Role = "unknown" // it has not answered yet
 	RolePrimary Role = "primary" // it accepts writes
 	RoleReplica Role = "replica" // a physical standby
+
+	// RoleSubscriber is a server of its own that logical replication keeps up to
+	// date, see [Node.Subscription].
+	RoleSubscriber Role = "subscriber"
 )
 
 func roleOf(r topology.Role) Role {
@@ -23,6 +27,8 @@ func roleOf(r topology.Role) Role {
 		return RolePrimary
 	case topology.Replica:
 		return RoleReplica
+	case topology.Subscriber:
+		return RoleSubscriber
 	}
 	return RoleUnknown
 }
@@ -41,6 +47,7 @@ const (
 	ReasonStrong       Reason = "strong"        // consistency level Strong
 	ReasonShadow       Reason = "shadow"        // a replica's, by Decision.WouldNode, but for Options.Shadow or ReadShare
 	ReasonNoReplica    Reason = "no_replica"    // no replica is configured, or none is up
+	ReasonUnpublished  Reason = "unpublished"   // no subscriber has all that the statement names, and there is no replica
 	ReasonLagging      Reason = "lagging"       // no replica has what the session must see
 	ReasonTooStale     Reason = "too_stale"     // no replica is fresh enough
 	ReasonUnsampled    Reason = "unsampled"     // the position of a write or read is not known yet
@@ -108,7 +115,7 @@ func (d Decision) String() string {
 	if d.Detail != "" {
 		s += ", " + d.Detail
 	}
-	if d.Role == RoleReplica && d.Staleness >= 0 {
+	if (d.Role == RoleReplica || d.Role == RoleSubscriber) && d.Staleness >= 0 {
 		s += fmt.Sprintf(", at most %v stale", d.Staleness.Round(time.Millisecond))
 	}
 	switch {

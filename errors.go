@@ -17,6 +17,10 @@ var (
 	ErrNoFreshReplica = errors.New("no fresh replica")
 	// ErrNodeDown: the node named by [OnNode] does not answer.
 	ErrNodeDown = errors.New("node is down")
+	// ErrNotPublished: a subscriber does not have, or not whole, what a statement
+	// reads that must run there and nowhere else: by [OnNode], in a transaction or on
+	// a connection.
+	ErrNotPublished = errors.New("the subscriber does not have it whole")
 	// ErrUnknownNode: [OnNode] named a node that is not configured.
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrUnknownGroup: [OnGroup] named a group that no node counts to.

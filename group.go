@@ -18,8 +18,10 @@ const (
 	FallbackNone                     // nowhere: it fails with [ErrNoFreshReplica]
 )
 
-// OnGroup returns a context whose calls go to a replica that [Node.Groups] counts
-// to the group of this name, otherwise as with [OnReplica]. When none of them can
+// OnGroup returns a context whose calls go to a replica or subscriber that
+// [Node.Groups] counts to the group of this name, otherwise as with [OnReplica].
+// In a transaction or on a connection that began on a subscriber, a read of what
+// that does not have whole fails with [ErrNotPublished]. When none of them can
 // serve a read in time, [Options.GroupFallback] holds. The innermost of OnGroup,
 // [OnPrimary], [OnReplica] and [OnNode] holds. A name that no node has is an
 // error that matches [ErrUnknownGroup].

@@ -30,8 +30,14 @@ type Node struct {
 	// used.
 	ProbeDSN string
 	// Groups are the names under which [OnGroup] finds the node while it is a
-	// replica, such as "analytics".
+	// replica or a subscriber, such as "analytics".
 	Groups []string
+	// Subscription makes the node a subscriber: a server of its own that is kept up
+	// to date by the logical subscription of this name in the database of DSN. Only
+	// reads go there, of what the primary publishes and the subscriber has whole.
+	// The other nodes' primary must be what feeds it. Its connections are made with
+	// default_transaction_read_only, and must not lead through a pooler.
+	Subscription string
 	// Zone is where the node is. Reads go to replicas of [Options.Zone] as long
 	// as one of them will do. Empty is near to everybody.
 	Zone string
@@ -86,7 +92,7 @@ func (n *node) member(zone string) topology.Member {
 }
 
 func (n *node) watched(zone string) watch.Node {
-	return watch.Node{Member: n.member(zone), Config: n.config.probe, Prepare: n.prepare, Calls: n.calls}
+	return watch.Node{Member: n.member(zone), Config: n.config.probe, Prepare: n.prepare, Calls: n.calls, Subscription: n.config.subscription}
 }
 
 func (db *DB) newNode(c nodeConfig) (*node, error) {
@@ -100,6 +106,9 @@ func (db *DB) newNode(c nodeConfig) (*node, error) {
 	}
 	if c.pool.PingTimeout == 0 {
 		c.pool.PingTimeout = db.options.ProbeTimeout
+	}
+	if c.subscription != "" {
+		c.pool.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on" // a standby needs no such word
 	}
 	n := &node{hash: hashName(c.name), joined: make(chan struct{}), prepare: c.pool.BeforeConnect, greet: c.pool.AfterConnect}
 	n.pooling.chosen = choosesMode(c.pool.ConnString())
@@ -163,10 +172,17 @@ func (db *DB) recognise(ctx context.Context, n *node, conn *pgx.Conn) error {
 	var incarnation, started int64
 	var replay *string
 	var pid uint32
-	err := conn.QueryRow(ctx, "select "+watch.Incarnation+", "+watch.Started+", pg_last_wal_replay_lsn()::text, pg_backend_pid()",
-		pgx.QueryExecModeSimpleProtocol).Scan(&incarnation, &started, &replay, &pid)
+	query, args := "select "+watch.Incarnation, []any{pgx.QueryExecModeSimpleProtocol}
+	if name := n.config.subscription; name != "" {
+		query, args = "select "+watch.SubscriberRun, append(args, name)
+	}
+	err := conn.QueryRow(ctx, query+", "+watch.Started+", pg_last_wal_replay_lsn()::text, pg_backend_pid()", args...).
+		Scan(&incarnation, &started, &replay, &pid)
 	if err != nil {
 		return err
+	}
+	if n.config.subscription != "" && pid != conn.PgConn().PID() {
+		return fmt.Errorf("node %q: %w", n.name(), watch.ErrPooledSubscriber)
 	}
 	if err := n.pooling.note(conn, pid, run{incarnation, started}); err != nil {
 		return err

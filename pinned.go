@@ -45,7 +45,11 @@ func (p *pinned) Begin(ctx context.Context) (pgx.Tx, error) {
 // Prepare implements [pgx.Tx]. A statement's name does not show later what it
 // leaves.
 func (p *pinned) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	p.call.leaves = p.call.leaves || p.call.db.kinds.Classify(sql).Leaves
+	v := p.call.db.kinds.Classify(sql)
+	p.call.leaves = p.call.leaves || v.Leaves
+	if err := p.call.published(sql, v); err != nil {
+		return nil, err
+	}
 	return p.Tx.Prepare(ctx, name, sql)
 }
 

@@ -32,6 +32,10 @@ func (c *call) place(ctx context.Context) error {
 			return err
 		}
 		c.demand(ctx, v, now)
+		c.req.Fit = 0
+		if v.Subscribers != 0 {
+			c.req.Fit = c.fit(v)
+		}
 		d := route.Decide(v, &c.req, load{c.db}, now)
 		if c.withheld {
 			c.would = d
@@ -42,6 +46,11 @@ func (c *call) place(ctx context.Context) error {
 			n := roster.at(v, d.Node)
 			if n == nil {
 				continue // it is leaving: there is a newer view, or will be at once
+			}
+			if d.Reason == route.Named && v.Nodes[d.Node].Role == topology.Subscriber {
+				if err := c.admissible(v, n); err != nil {
+					return err
+				}
 			}
 			if !c.admit(d.Reason) {
 				admitted, err := w.spill(ctx, changed, now)
@@ -188,7 +197,11 @@ func (c *call) nowhere(v *topology.View, d route.Decision) error {
 		}
 		return err
 	case route.NotFresh:
-		return fmt.Errorf("%w: node %q has not caught up within %v", ErrNoFreshReplica, v.Nodes[d.Node].Name, c.db.options.WaitBudget)
+		err := fmt.Errorf("%w: node %q has not caught up within %v", ErrNoFreshReplica, v.Nodes[d.Node].Name, c.db.options.WaitBudget)
+		if why := v.Nodes[d.Node].Err; why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return err
 	}
 	err := ErrNoPrimary
 	if c.req.Write == route.ReasonNone {

@@ -2,18 +2,21 @@ package pgtide
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // attempt is what there is to know of a failed attempt.
 type attempt struct {
-	write     bool // it may have written
-	replica   bool // it was made on a replica
-	connected bool // it had a connection
-	sent      bool // something may have reached the server
-	broken    bool // the connection is gone
-	handed    bool // a part of the result was handed out
+	write   bool // it may have written
+	replica bool // it was made on a replica or a subscriber
+	// subscriber says that it was the latter, which need not have what others have.
+	subscriber bool
+	connected  bool // it had a connection
+	sent       bool // something may have reached the server
+	broken     bool // the connection is gone
+	handed     bool // a part of the result was handed out
 }
 
 // next is what to do after a failed attempt.
@@ -34,6 +37,7 @@ type verdict struct {
 	// conflict says that the replica cancelled the call because replaying the log
 	// needed what it was reading.
 	conflict bool
+	lacks    bool // the subscriber lacks what the statement needs
 	learn    bool // the statement is no read after all, whatever becomes of the call
 }
 
@@ -43,6 +47,8 @@ const (
 	codeReadOnlyTransaction   = "25006"
 	codeSerializationFailure  = "40001" // on a standby: cancelled by a conflict with recovery
 	codeDeadlock              = "40P01" // on a standby also that
+	codeInvalidSchema         = "3F000"
+	codeInvalidText           = "22P02"
 	codeObjectNotInState      = "55000" // "recovery is in progress"
 	codeTooManyConnections    = "53300"
 	codeAdminShutdown         = "57P01"
@@ -135,5 +141,14 @@ func answer(pg *pgconn.PgError, a attempt) verdict {
 		}
 		return verdict{next: elsewhere, suspect: true}
 	}
+	if a.subscriber && !a.write && lacking(pg.Code) {
+		return verdict{next: elsewhere, lacks: true}
+	}
 	return verdict{}
+}
+
+// lacking reports whether an error may come from what one server has and another
+// has not: a table, a column, a function, a right to it, a label of an enumeration.
+func lacking(code string) bool {
+	return strings.HasPrefix(code, "42") || code == codeInvalidSchema || code == codeInvalidText
 }

@@ -71,14 +71,16 @@ func OnPrimary(ctx context.Context) context.Context {
 // that pgtide does not surely know for a read, a connection taken by
 // [DB.Acquire] and a transaction that does not ask to write. What the session
 // must see still holds; when no replica has it in time, the primary serves the
-// read. A statement that surely writes goes to the primary.
+// read. A statement that surely writes goes to the primary. Subscribers serve what
+// they would without it.
 func OnReplica(ctx context.Context) context.Context {
 	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.ToReplica, "", "" })
 }
 
 // OnNode returns a context whose calls go to the node of this name and to no
 // other, writes too. A read waits until the node has what the session must
-// see, at most [Options.WaitBudget]; then it fails with [ErrNoFreshReplica].
+// see, at most [Options.WaitBudget]; then it fails with [ErrNoFreshReplica]. A
+// read of what a subscriber does not have whole fails with [ErrNotPublished].
 // With consistency [Eventual] it takes the node as it is.
 func OnNode(ctx context.Context, name string) context.Context {
 	return withScope(ctx, func(s *scope) { s.target, s.node, s.group = route.ToNode, name, "" })

@@ -243,6 +243,7 @@ func (st *state) demand(r *route.Request, v *topology.View) {
 	}
 	r.Need, r.Prior, r.Writes = f.need, f.prior, f.writes
 	r.Last = int(st.last.Load())
+	r.Only, r.Scattered = 0, false // what was not known a view ago may be by now
 	if r.Level == route.Session {
 		st.fold(r, v)
 	}
@@ -338,7 +339,7 @@ func (st *state) lose(v *topology.View, p topology.Position) {
 
 // read records that node i, as v has it, served a read that has ended.
 func (st *state) read(i int, v *topology.View, level route.Level) {
-	if v.Nodes[i].Role == topology.Replica {
+	if v.Nodes[i].Role.Follows() {
 		st.last.Store(int64(i))
 	}
 	if level != route.Session {
@@ -375,8 +376,8 @@ func (st *state) fold(r *route.Request, v *topology.View) {
 	for _, s := range st.seen {
 		n := &v.Nodes[s.node]
 		switch {
-		case n.State == topology.Up && n.Incarnation == s.incarnation && n.Observed > s.end:
-			st.raiseLocked(n.Position)
+		case n.State == topology.Up && n.Incarnation == s.incarnation && n.Observed > s.end && !n.Position.IsZero():
+			st.raiseLocked(shown(n))
 		case v.NewestAt > s.end:
 			st.raiseLocked(v.Newest)
 		default:
@@ -392,6 +393,15 @@ func (st *state) fold(r *route.Request, v *topology.View) {
 	case len(rest) > 1:
 		r.Scattered = true
 	}
+}
+
+// shown returns a position that covers what n shows, which is up and has one.
+func shown(n *topology.Node) topology.Position {
+	p := n.Position
+	if n.Role == topology.Subscriber {
+		p.LSN = max(p.LSN, n.Receive) // what it has applied is known later than it shows
+	}
+	return p
 }
 
 // token returns what st must see, for elsewhere.

@@ -14,12 +14,15 @@ import (
 type NodeStatus struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
-	// State is up, down, foreign (of another cluster) or unseen.
+	// State is up, down, foreign (of another cluster, or with what a failover has
+	// lost) or unseen.
 	State string `json:"state"`
 	// Writable says that this is the node that writes go to.
 	Writable bool   `json:"writable"`
 	Timeline uint32 `json:"timeline"`
-	// LSN is the replay position of a replica, the insert position of a primary.
+	// LSN is the replay position of a replica, the insert position of a primary. Of a
+	// subscriber it is the primary's position up to which it is known to have
+	// everything, 0/0 while that is not known.
 	LSN string `json:"lsn"`
 	// Staleness bounds how old a replica's data is; -1 is not known.
 	Staleness time.Duration `json:"staleness_ns"`
@@ -34,7 +37,7 @@ type NodeStatus struct {
 	// Pooled says that a pooler was found in front of it, such as PgBouncer.
 	Pooled  bool `json:"pooled"`
 	Version int  `json:"server_version_num"`
-	// Err is why the node is not up. It may name hosts and users, no passwords.
+	// Err is why the node is not up, or why a subscriber that is does not get on. It may name hosts and users, no passwords.
 	Err string `json:"error,omitempty"`
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/pgtide/pgtide/internal/alive"
 	"github.com/pgtide/pgtide/internal/route"
 	"github.com/pgtide/pgtide/internal/stamp"
-	"github.com/pgtide/pgtide/internal/topology"
 )
 
 // Begin starts a transaction on the primary. See [DB.BeginTx].
@@ -82,7 +81,7 @@ func (t *tx) Rollback(ctx context.Context) error {
 
 // beganWriting reports whether a transaction that c has begun may write.
 func (c *call) beganWriting() bool {
-	return c.role() != topology.Replica && c.req.Write != route.ReasonNone
+	return !c.role().Follows() && c.req.Write != route.ReasonNone
 }
 
 // commit ends the transaction that c has begun: do sends the COMMIT.

@@ -61,7 +61,7 @@ func (db *DB) Settled(t Token) bool {
 			continue
 		}
 		// The primary counts too: a failover may have lost it.
-		if i != v.Primary && (n.State != topology.Up || n.Role != topology.Replica || !n.Owes.IsZero()) {
+		if i != v.Primary && (n.State != topology.Up || !n.Role.Follows() || !n.Owes.IsZero()) {
 			return false
 		}
 		for _, p := range [2]topology.Position{t.need, t.prior} {
@@ -110,7 +110,7 @@ func (db *DB) WaitFor(ctx context.Context, t Token, nodes ...string) error {
 		late := topology.NoNode
 		for i := range v.Nodes {
 			named := set&(1<<uint(i)) != 0
-			if !named && (set != 0 || v.Nodes[i].State != topology.Up || v.Nodes[i].Role != topology.Replica) {
+			if !named && (set != 0 || v.Nodes[i].State != topology.Up || !v.Nodes[i].Role.Follows()) {
 				continue
 			}
 			for _, p := range [2]topology.Position{t.need, t.prior} {

@@ -9,7 +9,7 @@ import (
 // writes reports whether the attempt may have written. One that the caller sent
 // to a replica has not: that is the caller's word.
 func (c *call) writes() bool {
-	return !c.begin && (c.calls || c.req.Write != route.ReasonNone && (c.req.Target != route.ToReplica || c.role() != topology.Replica))
+	return !c.begin && (c.calls || c.req.Write != route.ReasonNone && (c.req.Target != route.ToReplica || !c.role().Follows()))
 }
 
 // role is that of the attempt's node, as far as was known when it was chosen.

@@ -66,7 +66,7 @@ func named(v *topology.View, r *Request) Decision {
 		d.Action, d.Reason = Fail, NodeDown
 	case r.Write == ReasonNone && r.Node != v.Primary && !proven(v, r, r.Node):
 		d.Action, d.Reason = Wait, NotFresh
-		d.Watch |= sampler(v, r)
+		d.Watch |= sampler(v, r, d.Watch)
 	default:
 		d.Action, d.Reason = Go, Named
 	}
@@ -86,6 +86,9 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 	up := usable(v, r)
 	var candidates, soon uint64
 	why := NoReplica
+	if up == 0 && v.Subscribers&^r.Fit != 0 {
+		why = Unpublished
+	}
 	for rest := up; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros64(rest)
 		var miss Reason
@@ -108,7 +111,7 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 	case candidates != 0:
 		return chosen(r, pick(v, r, load, candidates))
 	case soon != 0 && why != LostWrite:
-		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: soon | sampler(v, r)}
+		return Decision{Action: Wait, Reason: why, Node: topology.NoNode, Watch: soon | sampler(v, r, soon)}
 	case up == 0 && r.Tried != 0:
 		why = Elsewhere
 	}
@@ -120,9 +123,9 @@ func read(v *topology.View, r *Request, load Load, now time.Duration) Decision {
 	return p
 }
 
-// usable returns the replicas that can be asked at all.
+// usable returns the replicas and subscribers that can be asked at all.
 func usable(v *topology.View, r *Request) uint64 {
-	set := v.Replicas &^ r.Tried
+	set := (v.Replicas | v.Subscribers&r.Fit) &^ r.Tried
 	if r.Group != 0 {
 		set &= r.Group
 	}
@@ -272,9 +275,10 @@ func weaker(a, b topology.Proof) topology.Proof {
 	return a
 }
 
-// sampler returns the primary, as a bit mask, when r waits for a sample of it.
-func sampler(v *topology.View, r *Request) uint64 {
-	if v.Primary != topology.NoNode && (r.Writes > v.Floor.Writes || r.MaxStaleness > 0 || r.Scattered || r.Only != 0) {
+// sampler returns the primary, as a bit mask, when r, which waits for these nodes,
+// waits for a sample of it: the position of a subscriber counts no further.
+func sampler(v *topology.View, r *Request, nodes uint64) uint64 {
+	if v.Primary != topology.NoNode && (r.Writes > v.Floor.Writes || r.MaxStaleness > 0 || r.Scattered || r.Only != 0 || nodes&v.Subscribers != 0) {
 		return bit(v.Primary)
 	}
 	return 0

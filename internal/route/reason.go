@@ -16,6 +16,7 @@ const (
 	Strong       // the consistency level asks for the primary
 	Shadow       // a replica would serve it, but the caller does not want that yet
 	NoReplica    // no replica is configured, or none is up
+	Unpublished  // no subscriber has all that the statement names, and there is no replica
 	Lagging      // no replica has what the session must see
 	TooStale     // no replica is fresh enough
 	Unsampled    // a write returned so recently that its position is not known yet
@@ -55,6 +56,7 @@ var reasons = [...]string{
 	Strong:       "strong",
 	Shadow:       "shadow",
 	NoReplica:    "no_replica",
+	Unpublished:  "unpublished",
 	Lagging:      "lagging",
 	TooStale:     "too_stale",
 	Unsampled:    "unsampled",

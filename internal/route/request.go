@@ -47,6 +47,9 @@ type Request struct {
 	// them. Fallback is for when none of them can.
 	Group    uint64
 	Fallback Fallback
+	// Fit are the subscribers that may serve a read, as a bit mask: those that have
+	// all that it reads. Replicas always do.
+	Fit uint64
 
 	Level Level
 	// MaxStaleness bounds the age of a replica's data, and MaxLag how many bytes

@@ -27,6 +27,7 @@ const now = time.Hour
 //	  a primary 1:100
 //	  b replica 1:90 staleness=50ms delay=10ms
 //	  c replica 1:90 down
+//	  d subscriber 1:90
 //	  floor 3 1:80             writes counted up to 3 are covered by this
 //	  history 1>2@400          timeline 2 left timeline 1 there
 //
@@ -234,6 +235,8 @@ func (x *viewText) add(words []string) (err error) {
 			n.Role = topology.Primary
 		case "replica":
 			n.Role = topology.Replica
+		case "subscriber":
+			n.Role = topology.Subscriber
 		case "down":
 			n.State = topology.Down
 		case "unseen":
@@ -344,6 +347,8 @@ func (x *viewText) request(words []string) (r Request, err error) {
 			r.Tried, err = x.set(value)
 		case "group":
 			r.Group, err = x.set(value)
+		case "fit":
+			r.Fit, err = x.set(value)
 		case "else":
 			if r.Fallback, ok = fallbacks[value]; !ok {
 				err = fmt.Errorf("no fallback is called %q", value)

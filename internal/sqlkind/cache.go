@@ -66,23 +66,37 @@ type generation struct {
 	bytes int
 }
 
-// entry is one text and what it is. It never changes.
+// entry is one text and what it is. It never changes but for its mentions, which
+// are found when somebody asks for them.
 type entry struct {
-	hash    uint64
-	text    string
-	verdict Verdict
-	learned bool
+	hash     uint64
+	text     string
+	verdict  Verdict
+	learned  bool
+	mentions atomic.Pointer[Mentions]
 }
 
 // seed and second make the hashes of this process differ from any other's.
 var seed, second = maphash.MakeSeed(), maphash.MakeSeed()
 
 // Classify returns what Learn was told of sql, else what [Classify] says.
-func (c *Cache) Classify(sql string) Verdict {
+func (c *Cache) Classify(sql string) Verdict { return c.entry(sql).verdict }
+
+// Mentions returns what [MentionsOf] says of sql.
+func (c *Cache) Mentions(sql string) *Mentions {
+	e := c.entry(sql)
+	if m := e.mentions.Load(); m != nil {
+		return m
+	}
+	e.mentions.CompareAndSwap(nil, MentionsOf(sql))
+	return e.mentions.Load()
+}
+
+func (c *Cache) entry(sql string) *entry {
 	text, hash := sql, sample(sql)
 	if len(sql) > longestText {
 		if e := c.recent[hash%recentTexts].Load(); e != nil && e.hash == hash && e.text == sql {
-			return e.verdict
+			return e
 		}
 		text = digest(sql)
 		hash = sample(text)
@@ -90,7 +104,7 @@ func (c *Cache) Classify(sql string) Verdict {
 	var e *entry
 	if state := c.state.Load(); state != nil {
 		if e = state.young.find(hash, text); e != nil && len(sql) <= longestText {
-			return e.verdict
+			return e
 		}
 		if e == nil {
 			e = state.old.find(hash, text)
@@ -99,7 +113,7 @@ func (c *Cache) Classify(sql string) Verdict {
 	if e == nil {
 		e = &entry{hash: hash, text: text, verdict: Classify(sql)}
 	}
-	return c.put(e, sql).verdict
+	return c.put(e, sql)
 }
 
 // Learn makes Classify return kind and reason for exactly this text from now on,
@@ -117,7 +131,7 @@ func (c *Cache) Learn(sql string, kind Kind, reason string) {
 		Calls:  kind == Read && Calls(sql),
 		Leaves: kind == Session || kind != Read && (hint.Session || Leaves(sql)),
 	}
-	c.put(&entry{sample(text), text, v, true}, sql)
+	c.put(&entry{hash: sample(text), text: text, verdict: v, learned: true}, sql)
 }
 
 // put adds e, the entry of sql, to the young generation and returns the entry

@@ -112,7 +112,7 @@ func (t *Tracker) eject() {
 	var up int
 	for i := range t.view.Nodes {
 		n := &t.view.Nodes[i]
-		if n.State != Up || n.Role != Replica {
+		if n.State != Up || !n.Role.Follows() {
 			n.Ejected = false
 			continue
 		}
@@ -140,7 +140,7 @@ func (t *Tracker) eject() {
 		switch {
 		case n.Ejected:
 			in = append(in, n)
-		case n.State == Up && n.Role == Replica && t.notes[i].pace.calls >= enough && slow(n, t.rules.EjectFactor):
+		case n.State == Up && n.Role.Follows() && t.notes[i].pace.calls >= enough && slow(n, t.rules.EjectFactor):
 			out = append(out, n)
 		}
 	}
@@ -178,7 +178,7 @@ func (t *Tracker) share() {
 		if up := t.now - n.Since; up < t.rules.SlowStart {
 			n.Share *= max(firstShare, float64(up)/float64(t.rules.SlowStart))
 		}
-		if n.State == Up && n.Role == Replica {
+		if n.State == Up && n.Role.Follows() {
 			most = max(most, n.Share)
 		}
 	}

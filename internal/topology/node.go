@@ -9,7 +9,12 @@ const (
 	RoleUnknown Role = iota
 	Primary          // out of recovery: accepts writes
 	Replica          // a physical standby
+	Subscriber       // a server of its own that a logical subscription keeps up to date
 )
+
+// Follows reports whether a node gets its data from a primary, and so may serve
+// reads in its place.
+func (r Role) Follows() bool { return r == Replica || r == Subscriber }
 
 // String returns the role in lower case.
 func (r Role) String() string {
@@ -18,6 +23,8 @@ func (r Role) String() string {
 		return "primary"
 	case Replica:
 		return "replica"
+	case Subscriber:
+		return "subscriber"
 	}
 	return "unknown"
 }
@@ -70,9 +77,11 @@ type Node struct {
 	State State
 	Role  Role
 	// Position is the replay position of a replica, the insert position of a
-	// primary.
+	// primary. Of a subscriber it is the primary's position up to which it has
+	// everything, or none while that is not known.
 	Position Position
-	// Receive is how far a replica has received the log, replayed or not.
+	// Receive is how far a replica has received the log, replayed or not. A
+	// subscriber shows nothing past it.
 	Receive LSN
 	Paused  bool // replay is paused
 	// Incarnation tells two runs of the server apart. Within one, the position
@@ -110,7 +119,8 @@ type Node struct {
 	Share float64
 	// Misses counts the probes in a row that got no answer in time.
 	Misses int
-	// Err is why the node is Down or Foreign.
+	// Err is why the node is Down or Foreign, or why a subscriber that is Up does
+	// not get on.
 	Err error
 }
 
@@ -129,8 +139,9 @@ func (n *Node) Staleness(now time.Duration) (d time.Duration, known bool) {
 // Observation is what one probe of one node saw, all of it from one query.
 type Observation struct {
 	Node int
-	// Start is when the probe was sent: what it reports was true later.
-	Start time.Duration
+	// Start is when the probe was sent: what it reports was true later. End is when
+	// it was answered.
+	Start, End time.Duration
 	// Err is set when the probe did not answer; the fields below are then empty.
 	// Silent says that nothing came back at all before the deadline.
 	Err    error
@@ -155,4 +166,7 @@ type Observation struct {
 	// they took together.
 	Served uint64
 	Busy   time.Duration
+
+	Feed   *Feed   // of a subscriber, whose position is not in Position
+	Outlet *Outlet // of a primary that was asked for it
 }

@@ -36,6 +36,9 @@ type server struct {
 	cut         bool // receives nothing
 	unreachable bool // for pgtide
 	upstream    int
+	feeding     feeding // of a subscriber
+	sends       int32   // the process that holds a subscriber's slot
+	confirmed   LSN     // to it
 
 	probing bool // a probe was sent
 	start   time.Duration
@@ -75,11 +78,18 @@ func newOracle(seed uint64) *oracle {
 		o.servers = append(o.servers, &server{role: Replica, incarnation: 1, timeline: 1, label: 1})
 	}
 	o.servers[0].role = Primary
+	if o.rng.IntN(2) == 0 {
+		names = append(names, "s")
+		o.servers = append(o.servers, &server{role: Subscriber, incarnation: 1, feeding: feeding{mayTell: o.rng.IntN(2) == 0}})
+	}
 	o.tracker = NewTracker(Rules{Interval: 200 * ms})
 	for _, name := range names {
 		o.tracker.Join(Member{Name: name})
 	}
 	o.view = o.tracker.View()
+	if s := o.servers[len(o.servers)-1]; s.role == Subscriber {
+		o.connect(s, 0)
+	}
 	return o
 }
 
@@ -97,7 +107,14 @@ func (o *oracle) step() {
 		o.now += time.Duration(o.rng.IntN(150)) * ms
 	}
 	i := o.rng.IntN(len(o.servers))
+	if o.servers[len(o.servers)-1].role == Subscriber && o.rng.IntN(4) == 0 {
+		i = len(o.servers) - 1
+	}
 	s := o.servers[i]
+	if s.role == Subscriber {
+		o.stepSubscriber(i, s)
+		return
+	}
 	switch p := o.rng.IntN(1000); {
 	case p < 250:
 		o.probe(i, s)
@@ -134,10 +151,15 @@ func (o *oracle) answer(i int, s *server) {
 		return
 	}
 	s.probing = false
-	ob := Observation{Node: i, Start: s.start, SystemID: 7, Incarnation: s.incarnation*8 + int64(i), Role: s.role, Writes: s.writes}
-	if s.unreachable {
+	ob := Observation{Node: i, Start: s.start, SystemID: 7, Incarnation: s.incarnation*8 + int64(i), Role: s.role, Writes: s.writes, End: o.now}
+	switch {
+	case s.unreachable:
 		ob = Observation{Node: i, Start: s.start, Err: errors.New("no answer")}
-	} else {
+	case s.role == Subscriber:
+		s.seen = slices.Clone(s.log)
+		ob.Feed = s.feed()
+		ob.Incarnation += int64(ob.Feed.Worker) << 32
+	default:
 		s.seen = slices.Clone(s.log[:s.replayed])
 		ob.Position = Position{s.timeline, s.end()}
 		ob.Paused = s.paused
@@ -146,6 +168,7 @@ func (o *oracle) answer(i int, s *server) {
 		}
 		if s.role == Primary {
 			ob.RecoveryEnd = s.recoveryEnd()
+			ob.Outlet = o.outlet(i, s)
 		}
 	}
 	o.say("probe of %d since %v: %v at %v, error %v", i, ob.Start, ob.Role, ob.Position, ob.Err)
@@ -237,7 +260,7 @@ func (o *oracle) rejoin(i int, s *server) {
 		if k == i || up.role != Primary || up.timeline != o.newest {
 			continue
 		}
-		s.role, s.timeline, s.label, s.upstream = Replica, up.timeline, up.timeline, k
+		s.role, s.timeline, s.label, s.upstream, s.sends = Replica, up.timeline, up.timeline, k, 0
 		s.incarnation++
 		s.log = slices.Clone(up.log[:o.rng.IntN(len(up.log)+1)])
 		s.replayed, s.seen, s.cut, s.paused = len(s.log), nil, false, false
@@ -264,7 +287,7 @@ func (o *oracle) check() error {
 	}
 	for i, s := range o.servers {
 		n := &o.view.Nodes[i]
-		if n.State != Up || n.Role != Replica || !n.FreshKnown || s.seen == nil {
+		if n.State != Up || !n.Role.Follows() || !n.FreshKnown || s.seen == nil {
 			continue
 		}
 		for _, r := range primary.log {
@@ -292,7 +315,7 @@ func (o *oracle) checkSettled(log []record) error {
 	v := o.view
 	for i, s := range o.servers {
 		n := &v.Nodes[i]
-		if n.State != Up || n.Role != Replica || s.seen == nil || !n.Owes.IsZero() && v.Prove(i, n.Owes) != Satisfied ||
+		if n.State != Up || !n.Role.Follows() || s.seen == nil || !n.Owes.IsZero() && v.Prove(i, n.Owes) != Satisfied ||
 			v.Prove(i, v.Newest) == Unknown { // its log is not the primary's: it is never called fresh
 			continue
 		}
@@ -306,7 +329,7 @@ func (o *oracle) checkSettled(log []record) error {
 		all := true
 		for i := range v.Nodes {
 			n := &v.Nodes[i]
-			all = all && n.Owes.IsZero() && v.Prove(i, r.Position) == Satisfied && (i == v.Primary || n.State == Up && n.Role == Replica)
+			all = all && n.Owes.IsZero() && v.Prove(i, r.Position) == Satisfied && (i == v.Primary || n.State == Up && n.Role.Follows())
 		}
 		if all {
 			o.settled[r.id] = true
@@ -350,7 +373,7 @@ func TestTrackerAgainstOracle(t *testing.T) {
 	if *seed != 0 {
 		first, last = *seed, *seed
 	}
-	var fresh, proven, lost, failovers int
+	var fresh, proven, lost, failovers, placed, foundOut int
 	for seed := first; seed <= last; seed++ {
 		o := newOracle(seed)
 		for range 400 {
@@ -364,25 +387,32 @@ func TestTrackerAgainstOracle(t *testing.T) {
 					seed, seed, err, strings.Join(o.trace, "\n"), o.view.History)
 			}
 		}
-		f, p, l := o.claims()
-		fresh, proven, lost = fresh+f, proven+p, lost+l
+		f, p, l, c, x := o.claims()
+		fresh, proven, lost, placed, foundOut = fresh+f, proven+p, lost+l, placed+c, foundOut+x
 		if o.view.Timeline > 1 {
 			failovers++
 		}
 	}
-	t.Logf("%d schedules, %d with a failover; at their ends %d replicas known to be fresh, %d writes proven, %d lost",
-		last-first+1, failovers, fresh, proven, lost)
-	if n := int(last - first + 1); n > 100 && (fresh < n/4 || proven < n || lost < n/10 || failovers < n/4) {
+	t.Logf("%d schedules, %d with a failover; at their ends %d replicas known to be fresh, %d writes proven, %d lost, %d subscribers with a position, %d found out",
+		last-first+1, failovers, fresh, proven, lost, placed, foundOut)
+	if n := int(last - first + 1); n > 100 && (fresh < n/4 || proven < n || lost < n/10 || failovers < n/4 || placed < n/40 || foundOut < n/2000) {
 		t.Error("the schedules leave too little to check")
 	}
 }
 
 // claims counts what the last view vouches for: a tracker that knew nothing
 // would never be wrong.
-func (o *oracle) claims() (fresh, proven, lost int) {
+func (o *oracle) claims() (fresh, proven, lost, placed, foundOut int) {
 	for i := range o.servers {
-		if n := &o.view.Nodes[i]; n.Role == Replica && n.FreshKnown {
+		n := &o.view.Nodes[i]
+		if n.Role == Replica && n.FreshKnown {
 			fresh++
+		}
+		if n.Role == Subscriber && n.State == Up && !n.Position.IsZero() {
+			placed++
+		}
+		if n.Role == Subscriber && n.State == Foreign {
+			foundOut++
 		}
 		for _, r := range o.records {
 			switch o.view.Prove(i, r.Position) {
@@ -393,5 +423,5 @@ func (o *oracle) claims() (fresh, proven, lost int) {
 			}
 		}
 	}
-	return fresh, proven, lost
+	return fresh, proven, lost, placed, foundOut
 }

@@ -3,6 +3,8 @@ package topology
 import (
 	"fmt"
 	"time"
+
+	"github.com/pgtide/pgtide/internal/published"
 )
 
 // Rules are what a [Tracker] goes by.
@@ -28,6 +30,10 @@ type Tracker struct {
 	notes []notes // by place
 	ids   uint32
 	now   time.Duration // of the newest observation
+	// offer is what the primary had for subscribers when it was last asked, at
+	// outlet or past it.
+	offer  *published.Offer
+	outlet Position
 }
 
 // notes are what a Tracker keeps of a node beside the view.
@@ -35,6 +41,7 @@ type notes struct {
 	target target
 	pace   pace
 	ups    ups
+	intake intake
 }
 
 // target is a position of the primary that a replica is timed against.
@@ -70,6 +77,8 @@ func (t *Tracker) Join(m Member) (place int, id uint32) {
 // Leave frees a place and returns the view without its node.
 func (t *Tracker) Leave(place int) *View {
 	t.view.Nodes[place], t.notes[place] = Node{State: Gone}, notes{}
+	t.view.Catalogs = nil
+	t.catalogue()
 	t.electPrimary()
 	return t.Next()
 }
@@ -101,7 +110,10 @@ func (t *Tracker) Next() *View {
 // Observe takes in o and returns the view that follows from it.
 func (t *Tracker) Observe(o Observation) *View {
 	n := &t.view.Nodes[o.Node]
-	t.now = max(t.now, o.Start)
+	t.now, o.End = max(t.now, o.Start), max(o.Start, o.End)
+	if o.Feed != nil {
+		t.take(&o)
+	}
 	switch {
 	case o.Err != nil:
 		n.State, n.Err = Down, o.Err
@@ -109,6 +121,8 @@ func (t *Tracker) Observe(o Observation) *View {
 		if !o.Silent {
 			n.Misses = 0
 		}
+	case o.Feed != nil && t.notes[o.Node].intake.fault != nil:
+		n.State, n.Role, n.Position, n.Err = Foreign, Subscriber, Position{}, t.notes[o.Node].intake.fault
 	case t.foreign(o):
 		n.State, n.Role, n.SystemID = Foreign, RoleUnknown, o.SystemID
 		n.Err = fmt.Errorf("node %q belongs to another cluster: its system identifier is %d, that of the others is %d",
@@ -120,13 +134,15 @@ func (t *Tracker) Observe(o Observation) *View {
 	t.electPrimary()
 	if o.Err == nil && o.Node == t.view.Primary {
 		t.sampled(o)
+		t.feed(o)
 	}
+	t.catalogue()
 	t.refresh(o)
 	return t.Next()
 }
 
 func (t *Tracker) foreign(o Observation) bool {
-	if o.SystemID == 0 {
+	if o.SystemID == 0 || o.Role == Subscriber {
 		return false // the role may not ask; nothing is known against it
 	}
 	if t.view.SystemID == 0 {
@@ -171,6 +187,9 @@ func (t *Tracker) answered(n *Node, o Observation) {
 	n.Role, n.Position, n.Receive, n.Paused = o.Role, o.Position, o.Receive, o.Paused
 	n.Incarnation, n.SystemID, n.Version, n.Geometry = o.Incarnation, o.SystemID, o.Version, o.Geometry
 	n.Observed = o.Start
+	if o.Feed != nil {
+		n.Err = t.notes[o.Node].intake.hindrance(n, o.Feed)
+	}
 	t.view.Timeline = max(t.view.Timeline, o.Position.Timeline)
 }
 
@@ -223,7 +242,7 @@ func (t *Tracker) refresh(o Observation) {
 	if o.Err != nil || n.State != Up {
 		return
 	}
-	if n.Role == Replica {
+	if n.Role == Replica || n.Role == Subscriber && !n.Position.IsZero() {
 		t.timeReplay(o.Node, n)
 	}
 	t.paid(o.Node, n)
@@ -231,7 +250,7 @@ func (t *Tracker) refresh(o Observation) {
 
 // age matches a replica's position with the newest sample it covers.
 func (t *Tracker) age(i int, n *Node) {
-	if n.State != Up || n.Role != Replica {
+	if n.State != Up || !n.Role.Follows() {
 		n.FreshKnown = false
 		return
 	}

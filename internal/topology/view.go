@@ -1,6 +1,10 @@
 package topology
 
-import "time"
+import (
+	"time"
+
+	"github.com/pgtide/pgtide/internal/published"
+)
 
 // NoNode is the index of no node.
 const NoNode = -1
@@ -33,12 +37,15 @@ type View struct {
 
 	// Replicas are the replicas that are up, as a bit mask of their places.
 	Replicas uint64
-	// Tiers are the same in the order in which they are to serve: near ones,
-	// then those of other zones, then those that are held or ejected.
+	// Subscribers are the subscribers that are up, Catalogs what they lack.
+	Subscribers uint64
+	Catalogs    *published.Catalogs
+	// Tiers are both in the order in which they are to serve: near ones, then those
+	// of other zones, then those that are held or ejected.
 	Tiers [Tiers]uint64
-	// Ejected are the replicas that are.
+	// Ejected are those of both that are.
 	Ejected uint64
-	// Uneven are the replicas whose Share is not 1.
+	// Uneven are those of both whose Share is not 1.
 	Uneven uint64
 }
 
@@ -47,13 +54,17 @@ const Tiers = 3
 
 // Arrange fills in the sets of nodes that follow from Nodes.
 func (v *View) Arrange() {
-	v.Replicas, v.Tiers, v.Ejected, v.Uneven = 0, [Tiers]uint64{}, 0, 0
+	v.Replicas, v.Subscribers, v.Tiers, v.Ejected, v.Uneven = 0, 0, [Tiers]uint64{}, 0, 0
 	for i := range v.Nodes {
 		n, bit := &v.Nodes[i], uint64(1)<<uint(i)
-		if n.State != Up || n.Role != Replica {
+		switch {
+		case n.State != Up || !n.Role.Follows():
 			continue
+		case n.Role == Subscriber:
+			v.Subscribers |= bit
+		default:
+			v.Replicas |= bit
 		}
-		v.Replicas |= bit
 		switch {
 		case n.Ejected, n.Held:
 			v.Tiers[2] |= bit

@@ -35,12 +35,15 @@ type prober struct {
 	stale   atomic.Bool // the connection may lead elsewhere than a new one would
 	lookups lookups
 	asked   asked
+	tables  tables    // if it is a subscriber, or a primary that has some
+	mute    time.Time // until when a primary is not asked what it sends
 
-	conn     *pgx.Conn // nil when there is none
-	pooled   bool      // conn leads through a pooler, which may lead elsewhere by now
-	seen     int64     // the incarnation that answered last on conn; zero is none
-	geometry topology.Geometry
-	systemID uint64
+	conn      *pgx.Conn // nil when there is none
+	pooled    bool      // conn leads through a pooler, which may lead elsewhere by now
+	seen      int64     // the incarnation that answered last on conn; zero is none
+	geometry  topology.Geometry
+	systemID  uint64
+	mayOrigin bool // of a subscriber: the role may ask how far its origin is
 }
 
 func newProber(w *Watcher, place int, id uint32, n Node) *prober {
@@ -125,6 +128,7 @@ func (p *prober) probe(ctx context.Context) topology.Observation {
 			Err: fmt.Errorf("probe node %q: %w", p.node.Name, err),
 		}
 	}
+	o.End = p.watcher.Now()
 	return o
 }
 
@@ -139,6 +143,9 @@ func (p *prober) look(ctx context.Context, o *topology.Observation) error {
 		o.Writes, o.Start = p.watcher.options.Writes(), p.watcher.Now()
 	}
 	o.SystemID, o.Geometry = p.systemID, p.geometry
+	if p.node.Subscription != "" {
+		return p.lookSubscriber(ctx, o)
+	}
 	var recovery bool
 	var position, receive, replayed, walFile *string
 	var timeline *int64
@@ -181,6 +188,7 @@ func (p *prober) look(ctx context.Context, o *topology.Observation) error {
 		o.RecoveryEnd = 0
 	} else {
 		o.Position.LSN = p.geometry.Normalize(o.Position.LSN)
+		p.lookOut(ctx, o)
 	}
 	return nil
 }
@@ -198,6 +206,7 @@ func (p *prober) connect(ctx context.Context) error {
 		return err
 	}
 	p.conn, p.seen = conn, 0
+	p.tables.mark = "" // it may lead to another server
 	var id string
 	var page, segment int64
 	var pid uint32
@@ -208,6 +217,14 @@ func (p *prober) connect(ctx context.Context) error {
 	p.geometry = topology.Geometry{Page: uint64(page), Segment: uint64(segment)}
 	if p.systemID, err = strconv.ParseUint(id, 10, 64); err != nil {
 		return fmt.Errorf("parse system identifier %q: %w", id, err)
+	}
+	if p.node.Subscription != "" {
+		if p.pooled {
+			return ErrPooledSubscriber
+		}
+		if err := conn.QueryRow(ctx, mayOriginQuery).Scan(&p.mayOrigin); err != nil {
+			return fmt.Errorf("ask for what the role may see: %w", err)
+		}
 	}
 	return nil
 }

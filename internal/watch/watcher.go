@@ -22,6 +22,9 @@ type Node struct {
 	// Calls returns how many calls the node has answered and how long they took
 	// together. Nil says that nobody counts.
 	Calls func() (served uint64, busy time.Duration)
+	// Subscription makes the node a subscriber: it is the name of the subscription
+	// that keeps it up to date.
+	Subscription string
 }
 
 // Options configure a [Watcher]. All fields are required but OnView.
@@ -44,6 +47,8 @@ type Watcher struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	probers [topology.MaxNodes]atomic.Pointer[prober] // by place
+	// subscribers is how many there are among the nodes.
+	subscribers atomic.Int32
 
 	view    atomic.Pointer[topology.View]
 	changed atomic.Pointer[chan struct{}]
@@ -77,6 +82,9 @@ func (w *Watcher) Join(nodes []Node, placed func(i, place int, id uint32)) {
 		place, id := w.tracker.Join(n.Member)
 		probers[i] = newProber(w, place, id, n)
 		w.probers[place].Store(probers[i])
+		if n.Subscription != "" {
+			w.subscribers.Add(1)
+		}
 		placed(i, place, id)
 	}
 	w.publish(w.tracker.Next())
@@ -92,6 +100,9 @@ func (w *Watcher) Leave(place int) {
 	defer w.mu.Unlock()
 	if p := w.probers[place].Swap(nil); p != nil {
 		p.stop()
+		if p.node.Subscription != "" {
+			w.subscribers.Add(-1)
+		}
 		w.publish(w.tracker.Leave(place))
 	}
 }
