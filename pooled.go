@@ -157,7 +157,7 @@ func timestamp(micro int64) string {
 // lives on, and leads to the next one.
 func (c *call) verify() {
 	c.guarded = false
-	if !c.node.pooling.found.Load() || c.req.Level == route.Eventual || c.req.Write != route.ReasonNone && c.role() != topology.Replica {
+	if !c.node.pooling.found.Load() || c.req.Level == route.Eventual || c.req.Write != route.ReasonNone && !c.role().Follows() {
 		return
 	}
 	if c.wire = stamp.From(c.conn.Conn().PgConn()); c.wire == nil {
