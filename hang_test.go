@@ -73,7 +73,7 @@ func begin(t *testing.T, calls map[string]func(context.Context) error) <-chan an
 }
 
 // collect returns the answers to n calls, and fails the test if one takes longer
-// than the patience there is.
+// than calls may endure.
 func collect(t *testing.T, answers <-chan answer, n int) []answer {
 	t.Helper()
 	var got []answer

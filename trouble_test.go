@@ -26,7 +26,7 @@ func says(err error, code string) bool {
 	return errors.As(err, &pg) && pg.Code == code
 }
 
-// run executes statements, and fails the test if one cannot be.
+// must executes statements, and fails the test if one cannot be.
 func must(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {

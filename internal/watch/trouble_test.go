@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -115,10 +116,11 @@ func TestFullServerIsWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer super.Close(t.Context())
-	if _, err := super.Exec(t.Context(), "create role few login connection limit 1"); err != nil {
+	role := fmt.Sprintf("few_%d", time.Now().UnixNano())
+	if _, err := super.Exec(t.Context(), "create role "+role+" login connection limit 1"); err != nil {
 		t.Fatal(err)
 	}
-	dsn := strings.Replace(cluster.Primary().DSN(), "//app", "//few", 1)
+	dsn := strings.Replace(cluster.Primary().DSN(), "//app", "//"+role, 1)
 	w := watchNodes(t, every(10*time.Millisecond), node(t, "full", dsn))
 	await(t, w, "the server", func(v *topology.View) bool { return v.Primary == 0 })
 	var pg *pgconn.PgError
