@@ -65,7 +65,7 @@ func (n *Node) populate(ctx context.Context, s *state, primary *Node) error {
 		err = n.start(ctx)
 	}
 	if err == nil {
-		err = n.awaitLink(ctx)
+		err = n.connected(ctx)
 	}
 	return err
 }
@@ -119,6 +119,9 @@ func (n *Node) rejoin(ctx context.Context) error {
 	if err := n.c.mayStart(); err != nil {
 		return err
 	}
+	if n.subscriber {
+		return errors.New("it is a subscriber: resubscribe it")
+	}
 	if n.c.Primary() == n {
 		return errors.New("it is the primary: promote a replica first")
 	}
@@ -146,7 +149,7 @@ func (n *Node) rejoin(ctx context.Context) error {
 	if _, err := n.c.update(ctx, func(s *state) error {
 		entry, err := s.node(n.name)
 		if err == nil {
-			entry.Cut, entry.ApplyDelay = false, 0
+			entry.Cut, entry.ApplyDelay, entry.SyncStandbys = false, 0, nil
 		}
 		return err
 	}); err != nil {
@@ -155,7 +158,7 @@ func (n *Node) rejoin(ctx context.Context) error {
 	if err := n.start(ctx); err != nil {
 		return err
 	}
-	return n.awaitLink(ctx)
+	return n.connected(ctx)
 }
 
 // backupSource returns the running primary, which all replicas are told to

@@ -126,6 +126,24 @@ func openBinaries(ctx context.Context, dir string, a account) (binaries, error) 
 	return b, nil
 }
 
+// binaries returns the programs the node runs with: the cluster's, except that
+// a subscriber keeps its own.
+func (n *Node) binaries(ctx context.Context, s *state) (binaries, error) {
+	entry, err := s.node(n.name)
+	if err != nil || entry.Subscriber == nil {
+		return n.c.bin, err
+	}
+	sub := entry.Subscriber
+	if sub.Major == n.c.bin.major && (sub.BinDir == n.c.bin.dir || !hasPrograms(sub.BinDir)) {
+		return n.c.bin, nil
+	}
+	bin, err := openBinaries(ctx, sub.BinDir, s.Account)
+	if err == nil && bin.major != sub.Major {
+		err = fmt.Errorf("%w: it is PostgreSQL %d and %s is %d: put the programs of version %d there", ErrWrongVersion, sub.Major, bin.dir, bin.major, sub.Major)
+	}
+	return bin, err
+}
+
 // installPatterns are the packages' places on Debian, RPM systems and macOS.
 var installPatterns = []string{
 	"/usr/lib/postgresql/*/bin",

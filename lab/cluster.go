@@ -84,7 +84,8 @@ func (c *Cluster) open() error {
 	return nil
 }
 
-// Nodes returns all nodes in the order they were made, running or not.
+// Nodes returns all nodes in the order they were made, running or not,
+// subscribers too.
 func (c *Cluster) Nodes() []*Node {
 	s := c.state()
 	c.mu.Lock()
@@ -93,7 +94,7 @@ func (c *Cluster) Nodes() []*Node {
 	for _, entry := range s.Nodes {
 		n := c.nodes[entry.Name]
 		if n == nil {
-			n = &Node{c: c, name: entry.Name, port: entry.Port, dir: filepath.Join(c.dir, entry.Name)}
+			n = &Node{c: c, name: entry.Name, port: entry.Port, dir: filepath.Join(c.dir, entry.Name), subscriber: entry.Subscriber != nil}
 			c.nodes[entry.Name] = n
 		}
 		nodes = append(nodes, n)
@@ -102,7 +103,8 @@ func (c *Cluster) Nodes() []*Node {
 }
 
 // Node returns a node by its name: node1 is the first primary, node2 and so
-// on the others. A node keeps its name whatever its role.
+// on the others, subscriber1 the first subscriber. A node keeps its name
+// whatever its role.
 func (c *Cluster) Node(name string) (*Node, error) {
 	nodes := c.Nodes()
 	names := make([]string, len(nodes))
@@ -117,13 +119,14 @@ func (c *Cluster) Node(name string) (*Node, error) {
 
 // Primary returns the node that is out of recovery, running or not; if several
 // are, as after the promotion of a replica beside a living primary, the one on
-// the newest timeline. It is nil if every node is a replica. The answer is read from the nodes' folders, so it knows
-// of promotions made with SQL too, and needs no server to answer.
+// the newest timeline. It is nil if every node is a replica. The answer is
+// read from the nodes' folders, so it knows of promotions made with SQL too,
+// and needs no server to answer.
 func (c *Cluster) Primary() *Node {
 	var primary *Node
 	var newest uint32
 	for _, n := range c.Nodes() {
-		if n.standby() {
+		if n.Role() != RolePrimary {
 			continue
 		}
 		if tli := n.timeline(); primary == nil || tli > newest {
@@ -140,13 +143,22 @@ func (c *Cluster) Replicas() []*Node {
 	return slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return !n.standby() })
 }
 
+// Subscribers returns the nodes that subscribe to a primary's changes, see
+// [Cluster.AddSubscriber].
+func (c *Cluster) Subscribers() []*Node {
+	return slices.DeleteFunc(c.Nodes(), func(n *Node) bool { return !n.subscriber })
+}
+
 // DSN returns one connection URL of the application's role that names every
-// node, without saying which one is the primary.
+// node, without saying which one is the primary. Subscribers are not in it:
+// they are servers of their own.
 func (c *Cluster) DSN() string {
 	s := c.state()
-	ports := make([]int, len(s.Nodes))
-	for i, n := range s.Nodes {
-		ports[i] = n.Port
+	var ports []int
+	for _, n := range s.Nodes {
+		if n.Subscriber == nil {
+			ports = append(ports, n.Port)
+		}
 	}
 	return dsn(s, s.AppRole, ports...)
 }
@@ -223,8 +235,8 @@ func (c *Cluster) Keep() {
 }
 
 // Close stops every server, frozen ones too, and ends the handle. A temporary
-// folder is removed, unless Options.Keep or [Cluster.Keep] said otherwise; a named one is kept, to be
-// started again. On a cluster that another living process owns, Close ends the
+// folder is removed, unless Options.Keep or [Cluster.Keep] said otherwise; a
+// named one is kept, to be started again. On a cluster that another living process owns, Close ends the
 // handle and touches nothing. It takes a few seconds at most. A second Close
 // does nothing.
 func (c *Cluster) Close() error {

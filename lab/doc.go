@@ -15,16 +15,25 @@
 // keeps its name and port for life, whatever its role, and the role is always
 // asked for, never remembered. Each node listens on 127.0.0.1, on a port that
 // no other lab on this machine chooses at the same time, and logs to its own
-// file. There are three roles: the application's, which owns the application's
+// file. Subscribers, which follow by logical replication, are nodes too, named
+// subscriber1 and so on. There are three roles: the application's, which owns the application's
 // database and has no rights beyond pg_monitor; one for replication; and the
 // superuser postgres, for tests and tools.
 //
 // The servers behave as in production, with synchronous_commit on and
 // autovacuum running, but for durability, which is off unless asked for, and
-// for sizes: small buffers, at most 100 connections. Replicas use no slots; a
-// primary keeps 512 MB of WAL for them. Replication is asynchronous unless
-// [Options.Settings] name synchronous_standby_names: a replica's
-// application_name is its node's name.
+// for sizes: small buffers, at most 100 connections, and for wal_level, which is
+// logical. Replicas use no slots; a primary keeps 512 MB of WAL for them.
+//
+// # Modes
+//
+// Replication is asynchronous unless [Options.Synchronous] or
+// [Cluster.SetSynchronous] make commits wait for all replicas or for some:
+// until they have written a commit, or until they show it. Then a replica that
+// is killed makes commits hang.
+//
+// [Cluster.AddSubscriber] adds a server of its own, also of another version of
+// PostgreSQL, that subscribes to all of the primary's tables or to some.
 //
 // # Faults
 //
@@ -33,7 +42,8 @@
 // [Node.Stop], [Node.Kill] and [Node.Freeze] take a server away in three ways,
 // and [Node.Start], [Node.Thaw], [Node.Heal] and [Node.ResumeReplay] undo
 // them. [Cluster.Promote] fails over and [Node.Rejoin] brings an old primary
-// back. Each returns once the fault is there, not when it has been asked for.
+// back; [Node.Resubscribe] lets a subscriber follow after that. Each returns once
+// the fault is there, not when it has been asked for.
 //
 // # Who the servers live with
 //
@@ -62,7 +72,9 @@
 //
 // # Limits
 //
-// With [Trust] any local program may connect to a cluster as anybody.
+// With [Trust] any local program may connect to a cluster as anybody. Slots
+// are not carried over to a new primary (failover slots of PostgreSQL 17), which
+// would take slots and hot_standby_feedback on every replica.
 // Tablespaces outside the data directory are not supported, as all nodes share
 // one machine.
 package lab

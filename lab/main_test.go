@@ -43,18 +43,21 @@ type childReport struct {
 }
 
 // playChild starts clusters, reports them and waits for its input to end. The
-// role is a list of words: running, frozen, twice, dir=<folder>, close, detach.
+// role is a list of words: running, frozen, subscriber, twice, dir=<folder>, close,
+// detach.
 func playChild(role string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	o := lab.Options{Replicas: 1}
 	clusters := 1
-	var frozen, closing bool
+	var frozen, subscriber, closing bool
 	for word := range strings.SplitSeq(role, ",") {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
 		case "frozen":
 			frozen = true
+		case "subscriber":
+			subscriber = true
 		case "twice":
 			clusters = 2
 		case "close":
@@ -69,6 +72,11 @@ func playChild(role string) error {
 		c, err := lab.Start(ctx, o)
 		if err != nil {
 			return err
+		}
+		if subscriber {
+			if _, err := c.AddSubscriber(ctx, lab.SubscriberOptions{}); err != nil {
+				return err
+			}
 		}
 		report := childReport{Dir: c.Dir()}
 		for _, n := range c.Nodes() {

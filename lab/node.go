@@ -14,13 +14,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Node is one server of a cluster. Its name, port and folder never change. It
-// is safe for use by many goroutines at once.
+// Node is one server of a cluster: the primary, a replica or a subscriber. Its
+// name, port and folder never change. It is safe for use by many goroutines at once.
 type Node struct {
 	c    *Cluster
 	name string
 	port int
 	dir  string
+	// subscriber: the node is one for life.
+	subscriber bool
 
 	turn sync.Mutex // held by whatever starts or rebuilds the node
 
@@ -99,7 +101,20 @@ func (n *Node) exists(name string) bool {
 
 // standby reports whether the node is, or would start as, a replica: the
 // server removes the file when it leaves recovery.
-func (n *Node) standby() bool { return n.exists("standby.signal") }
+func (n *Node) standby() bool { return !n.subscriber && n.exists("standby.signal") }
+
+// Role returns RolePrimary, RoleReplica or RoleSubscriber. It is read from the
+// node's folder and needs no running server. A primary that a promotion has
+// overtaken is one still; [Cluster.Primary] tells which one counts.
+func (n *Node) Role() string {
+	switch {
+	case n.subscriber:
+		return RoleSubscriber
+	case n.standby():
+		return RoleReplica
+	}
+	return RolePrimary
+}
 
 // timeline returns the newest timeline the node has WAL or history of.
 func (n *Node) timeline() uint32 {
@@ -117,13 +132,14 @@ func (n *Node) timeline() uint32 {
 	return newest
 }
 
-// connect opens a superuser's connection to the server.
-func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) {
+// connect opens a superuser's connection to a database of the server.
+func (n *Node) connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	s := n.c.state()
-	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=disable", loopback, n.port, superuserRole))
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s sslmode=disable", loopback, n.port, superuserRole))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", n.name, err)
 	}
+	config.Database = database
 	config.Password = s.Passwords[superuserRole]
 	config.RuntimeParams = map[string]string{"application_name": "pgtide lab"}
 	config.ValidateConnect = nil
@@ -137,10 +153,15 @@ func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // withConn runs use on a connection to a server that must be running.
 func (n *Node) withConn(ctx context.Context, use func(*pgx.Conn) error) error {
+	return n.withDatabase(ctx, "postgres", use)
+}
+
+// withDatabase is withConn in the named database.
+func (n *Node) withDatabase(ctx context.Context, database string, use func(*pgx.Conn) error) error {
 	if err := n.needRunning(); err != nil {
 		return err
 	}
-	conn, err := n.connect(ctx)
+	conn, err := n.connect(ctx, database)
 	if err != nil {
 		return err
 	}
@@ -172,6 +193,9 @@ func (n *Node) needStandby() error {
 	if err := n.c.open(); err != nil {
 		return err
 	}
+	if n.subscriber {
+		return fmt.Errorf("%s is a subscriber, not a replica", n.name)
+	}
 	if !n.standby() {
 		return fmt.Errorf("%s is not a replica", n.name)
 	}
@@ -188,7 +212,7 @@ func (n *Node) writeConf(s *state, whole bool) error {
 		return replaceFile(filepath.Join(n.dataDir(), name), []byte(text), s.Account)
 	}
 	if whole {
-		err = errors.Join(write("postgresql.conf", renderServerConf(s)), write("pg_hba.conf", renderHBA(s)))
+		err = errors.Join(write("postgresql.conf", renderServerConf(s, entry)), write("pg_hba.conf", renderHBA(s)))
 	}
 	if err = errors.Join(err, write(nodeConfFile, renderNodeConf(s, entry))); err != nil {
 		return fmt.Errorf("configure %s: %w", n.name, err)

@@ -11,7 +11,7 @@ import (
 
 func newCluster(dir string, bin binaries, o Options) *Cluster {
 	return &Cluster{
-		dir: dir, bin: bin, logf: o.Logf, keep: o.Keep,
+		dir: dir, bin: bin, logf: o.Logf, keep: o.Keep, last: new(state),
 		nodes: make(map[string]*Node), portLocks: make(map[string]*os.File),
 	}
 }
@@ -195,6 +195,11 @@ func resume(ctx context.Context, o, asked Options) (_ *Cluster, err error) {
 	}
 	for len(c.Replicas()) < o.Replicas {
 		if _, err := c.AddReplica(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.Synchronous != SyncOff {
+		if err := c.setSynchronous(ctx, o.Synchronous, o.SyncReplicas); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,7 @@ type Options struct {
 	// Dir is the cluster folder. Empty means a temporary one, which Close
 	// removes. A named folder is made if missing and always kept; if it holds
 	// a cluster the lab made before, that cluster is started again as it is
-	// and only Settings, Durable and missing Replicas are applied.
+	// and only Settings, Durable, Synchronous and missing Replicas are applied.
 	Dir string
 
 	// Replicas is the number of streaming replicas. Zero means none.
@@ -72,8 +72,18 @@ type Options struct {
 	// of the cluster after a Start that did not succeed.
 	Keep bool
 
+	// Synchronous makes commits on the primary wait for replicas, see
+	// [Cluster.SetSynchronous]. SyncOff, the zero value, makes replication
+	// asynchronous, and leaves a cluster that a named folder holds as it is.
+	Synchronous Sync
+
+	// SyncReplicas names the nodes that commits wait for while they are
+	// replicas, such as node2. Empty means all, those added later too.
+	SyncReplicas []string
+
 	// Settings are further server settings, the same on every node. Those the
-	// lab depends on, such as port or primary_conninfo, are refused.
+	// lab depends on, such as port or primary_conninfo, are refused. With
+	// wal_level at replica instead of logical there can be no subscribers.
 	Settings map[string]string
 
 	// Logf receives one line per step. Nil means silence. It is called from
@@ -114,6 +124,12 @@ func (o Options) normalize() (Options, error) {
 	if o.AppRole == superuserRole || o.AppRole == replicationRole || strings.HasPrefix(o.AppRole, "pg_") {
 		return o, fmt.Errorf("options: role %q is the server's own: name the application's role otherwise", o.AppRole)
 	}
+	if err := o.Synchronous.check(); err != nil {
+		return o, fmt.Errorf("options: %w", err)
+	}
+	if o.Synchronous == SyncOff && len(o.SyncReplicas) > 0 {
+		return o, fmt.Errorf("options: SyncReplicas name %s but Synchronous is off: say %q or %q", strings.Join(o.SyncReplicas, ", "), SyncOn, SyncRemoteApply)
+	}
 	if o.Database == "postgres" || strings.HasPrefix(o.Database, "template") {
 		return o, fmt.Errorf("options: database %q is the server's own: name the application's database otherwise", o.Database)
 	}
@@ -128,6 +144,9 @@ func (o Options) normalize() (Options, error) {
 		}
 		if ownSettings[strings.ToLower(name)] {
 			return o, fmt.Errorf("options: setting %s belongs to the lab", name)
+		}
+		if lower := strings.ToLower(name); o.Synchronous != SyncOff && (lower == settingSyncStandbys || lower == settingSyncCommit) {
+			return o, fmt.Errorf("options: setting %s and Synchronous both say what commits wait for: give one of them", name)
 		}
 		if strings.ContainsAny(value, "\x00\n\r") {
 			return o, fmt.Errorf("options: the value of setting %s must be one line", name)

@@ -451,3 +451,16 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// Another process may be about to make a cluster in the folder.
+func TestStartInFolderBeingMade(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := tryLock(filepath.Join(dir, ownerLockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if _, err := Start(t.Context(), Options{Dir: dir}); !errors.Is(err, ErrFolderInUse) {
+		t.Errorf("got %v, want ErrFolderInUse", err)
+	}
+}

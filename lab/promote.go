@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,12 +12,17 @@ import (
 
 // Promote makes a replica the primary and returns once it takes writes and the
 // other replicas have been told to follow it. Whether they can, tells
-// WaitCaughtUp: one that was ahead of the new primary needs [Node.Rejoin].
+// WaitCaughtUp: one that was ahead of the new primary needs [Node.Rejoin]. With
+// synchronous replicas the first commit already waits for them, see
+// [Cluster.SetSynchronous].
 //
 // The old primary is left as it is. If it still runs there are two servers
 // that take writes, a split brain, which is what some tests want; stop or kill
 // it before, or rejoin it after. Promoting a node that is a primary already
 // only makes the replicas follow it, for a promotion done with SQL.
+//
+// Subscribers stay with the old primary, which has their slots, until
+// [Node.Resubscribe].
 func (c *Cluster) Promote(ctx context.Context, name string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -24,7 +30,13 @@ func (c *Cluster) Promote(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
+	if n.subscriber {
+		return fmt.Errorf("promote %s: it is a subscriber, a server of its own that takes writes already", name)
+	}
 	began := time.Now()
+	if err := n.succeed(ctx); err != nil {
+		return fmt.Errorf("promote %s: %w", name, withLog(err, n.logTail()))
+	}
 	err = n.withConn(ctx, func(conn *pgx.Conn) error {
 		inRecovery := true
 		if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&inRecovery); err != nil || !inRecovery {
@@ -51,10 +63,21 @@ func (c *Cluster) Promote(ctx context.Context, name string) error {
 // follow points every replica at the primary. Cut links stay cut.
 func (c *Cluster) follow(ctx context.Context, primary *Node) error {
 	replicas := c.Replicas()
-	_, err := c.update(ctx, func(s *state) error {
+	unprepared := false // promoted with SQL
+	s, err := c.update(ctx, func(s *state) error {
+		entry, err := s.node(primary.name)
+		if err != nil {
+			return err
+		}
+		entry.Cut, entry.ApplyDelay = false, 0
+		news := s.Upstream != primary.name
 		s.Upstream = primary.name
-		if entry, err := s.node(primary.name); err == nil {
-			entry.Cut, entry.ApplyDelay = false, 0
+		if news && s.Sync != SyncOff {
+			known := slices.Clone(entry.SyncStandbys)
+			if err := primary.inherit(s); err != nil {
+				return err
+			}
+			unprepared = !slices.Equal(known, entry.SyncStandbys)
 		}
 		for _, n := range replicas {
 			if err := n.writeConf(s, false); err != nil {
@@ -71,6 +94,9 @@ func (c *Cluster) follow(ctx context.Context, primary *Node) error {
 		if err := n.reload(); err != nil {
 			errs = append(errs, fmt.Errorf("reload %s: %w", n.name, err))
 		}
+	}
+	if unprepared {
+		errs = append(errs, primary.takeSync(ctx, s))
 	}
 	return errors.Join(errs...)
 }

@@ -15,7 +15,7 @@ import (
 // to the millisecond; zero ends the delay. What the replica has received and
 // holds back already is delayed too. It works on the running server and
 // returns once the server has taken it; on a stopped one it counts from the
-// next start. A promotion ends the delay.
+// next start. A promotion ends the delay. PostgreSQL has none for subscribers.
 func (n *Node) SetApplyDelay(ctx context.Context, d time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -45,9 +45,15 @@ func (n *Node) SetApplyDelay(ctx context.Context, d time.Duration) error {
 // PauseReplay stops a replica from applying; it still receives. It returns
 // once nothing more is applied. A delayed replica only pauses when its next
 // commit is due, so end a long delay first. A restart ends the pause.
+//
+// A subscriber receives and applies in one: its subscription is disabled, as
+// by [Node.Cut], and stays so over restarts.
 func (n *Node) PauseReplay(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if n.subscriber {
+		return n.setSubscription(ctx, "pause replay", func(entry *nodeState) { entry.Subscriber.Paused = true })
+	}
 	if err := n.needStandby(); err != nil {
 		return fmt.Errorf("pause replay: %w", err)
 	}
@@ -75,6 +81,9 @@ func (n *Node) PauseReplay(ctx context.Context) error {
 func (n *Node) ResumeReplay(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if n.subscriber {
+		return n.setSubscription(ctx, "resume replay", func(entry *nodeState) { entry.Subscriber.Paused = false })
+	}
 	if err := n.needStandby(); err != nil {
 		return fmt.Errorf("resume replay: %w", err)
 	}
@@ -91,10 +100,14 @@ func (n *Node) ResumeReplay(ctx context.Context) error {
 
 // Cut severs a replica's replication link: it receives nothing more, applies
 // what it has and answers queries. It returns once the receiver is gone. The
-// link stays cut over restarts and promotions until [Node.Heal].
+// link stays cut over restarts and promotions until [Node.Heal]. A subscriber,
+// which has to run, disables its subscription.
 func (n *Node) Cut(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if n.subscriber {
+		return n.setSubscription(ctx, "cut", func(entry *nodeState) { entry.Cut = true })
+	}
 	if err := n.needStandby(); err != nil {
 		return fmt.Errorf("cut: %w", err)
 	}
@@ -120,12 +133,15 @@ func (n *Node) Cut(ctx context.Context) error {
 func (n *Node) Heal(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if n.subscriber {
+		return n.setSubscription(ctx, "heal", func(entry *nodeState) { entry.Cut = false })
+	}
 	if err := n.needStandby(); err != nil {
 		return fmt.Errorf("heal: %w", err)
 	}
 	running, err := n.reconfigure(ctx, func(entry *nodeState) { entry.Cut = false })
 	if err == nil && running {
-		err = n.awaitLink(ctx)
+		err = n.connected(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("heal %s: %w", n.name, err)
@@ -166,7 +182,19 @@ func (n *Node) reload() error {
 	return signalProcess(p.pid, syscall.SIGHUP)
 }
 
-// awaitLink returns once the node streams, if it is to and can.
+// connected returns once the node streams, if it is to and can, and commits
+// wait for it, if they are to.
+func (n *Node) connected(ctx context.Context) error {
+	if n.subscriber {
+		return n.awaitSubscription(ctx)
+	}
+	if err := n.awaitLink(ctx); err != nil {
+		return err
+	}
+	return n.enlist(ctx)
+}
+
+// awaitLink returns once a replica streams, if it is to and can.
 func (n *Node) awaitLink(ctx context.Context) error {
 	s := n.c.state()
 	entry, err := s.node(n.name)
@@ -179,8 +207,9 @@ func (n *Node) awaitLink(ctx context.Context) error {
 	}
 	err = n.withConn(ctx, func(conn *pgx.Conn) error {
 		return poll(ctx, pollInterval, func() (bool, error) {
+			// What is left of an older timeline ends at once.
 			r, err := readReceiver(ctx, conn)
-			return r.streaming, err
+			return r.streaming && r.timeline == upstream.timeline(), err
 		})
 	})
 	if err != nil {

@@ -30,8 +30,9 @@ const (
 // postmaster returns the server's process, if there is one. The pid in the
 // data directory may be an old one that something else has now, so the
 // process must have been called with this very directory.
-func (n *Node) postmaster() (process, bool) {
-	fields := n.pidFile()
+func (n *Node) postmaster() (process, bool) { return n.postmasterOf(n.pidFile()) }
+
+func (n *Node) postmasterOf(fields []string) (process, bool) {
 	if len(fields) == 0 {
 		return process{}, false
 	}
@@ -72,7 +73,8 @@ func (n *Node) runState() RunState {
 }
 
 // Start starts the server and returns once it takes connections and, for a
-// replica whose primary runs and whose link is not cut, once it streams. On a
+// replica or subscriber whose primary runs and whose link is not cut, once it
+// streams, and commits wait for it if they are to. On a
 // running node it does nothing. A port that something else has taken meanwhile
 // is ErrPortTaken. Without a deadline in ctx it gives up after a minute.
 func (n *Node) Start(ctx context.Context) error {
@@ -86,7 +88,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.start(ctx); err != nil {
 		return err
 	}
-	return n.awaitLink(ctx)
+	return n.connected(ctx)
 }
 
 // mayStart refuses to start servers that would die with the wrong process.
@@ -111,6 +113,10 @@ func (n *Node) start(ctx context.Context) error {
 	}
 	began := time.Now()
 	s := n.c.state()
+	bin, err := n.binaries(ctx, s)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", n.name, err)
+	}
 	if err := n.writeConf(s, true); err != nil {
 		return err
 	}
@@ -130,7 +136,7 @@ func (n *Node) start(ctx context.Context) error {
 	if old := n.takeServer(); old != nil {
 		old.life.Close() // that server ended by itself
 	}
-	srv, err := supervise(s.Account, log, nil, n.c.bin.postgres(), "-D", n.dataDir())
+	srv, err := supervise(s.Account, log, nil, bin.postgres(), "-D", n.dataDir())
 	if err != nil {
 		return fmt.Errorf("start %s: %w", n.name, err)
 	}
@@ -175,12 +181,13 @@ func (n *Node) awaitReady(ctx context.Context, srv *supervised) error {
 		if srv.ended() {
 			return false, fmt.Errorf("the server ended: %w", srv.endError())
 		}
-		// A killed server has left a file that says ready too.
+		// A killed server has left a file that says ready too, until the new
+		// one writes its own, so pid and state must be of one reading.
 		fields := n.pidFile()
 		if len(fields) < 8 || fields[7] != "ready" {
 			return false, nil
 		}
-		_, ours := n.postmaster()
+		_, ours := n.postmasterOf(fields)
 		return ours, nil
 	})
 	if err != nil {

@@ -14,9 +14,10 @@ const (
 	nodeConfFile = "lab.conf"
 )
 
-// renderServerConf is postgresql.conf: the same on every node. What differs
-// between nodes, and what changes while they run, is in the included file.
-func renderServerConf(s *state) string {
+// renderServerConf is postgresql.conf: the same on every physical node. What
+// differs between those, and what changes while they run, is in the included
+// file.
+func renderServerConf(s *state, n *nodeState) string {
 	settings := map[string]string{
 		"dynamic_shared_memory_type":  "mmap", // goes away with the folder, even after a kill
 		"huge_pages":                  "off",
@@ -30,13 +31,19 @@ func renderServerConf(s *state) string {
 		"password_encryption":         "scram-sha-256",
 		"shared_buffers":              "32MB",
 		"timezone":                    "UTC",
-		"wal_keep_size":               "512MB", // a replica stopped for a while finds its WAL
-		"wal_level":                   "replica",
+		"wal_keep_size":               "512MB",   // a replica stopped for a while finds its WAL
+		"wal_level":                   "logical", // a fifth more WAL, so that a subscriber needs no restart
 		"wal_retrieve_retry_interval": "100ms",
 	}
 	if !s.Durable {
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
+	}
+	if n.Subscriber != nil {
+		// Room for the copies of several tables at once.
+		settings["max_logical_replication_workers"] = "8"
+		settings["max_sync_workers_per_subscription"] = "4"
+		settings["max_worker_processes"] = "16"
 	}
 	for name, value := range s.Settings {
 		settings[strings.ToLower(name)] = value
@@ -64,7 +71,7 @@ func renderNodeConf(s *state, n *nodeState) string {
 	conninfo := ""
 	// Without a connection string the server starts no WAL receiver at all,
 	// which is a cut link without the noise of refused connections.
-	if up, err := s.node(s.Upstream); err == nil && up.Name != n.Name && !n.Cut {
+	if up, err := s.node(s.Upstream); err == nil && up.Name != n.Name && !n.Cut && n.Subscriber == nil {
 		conninfo = fmt.Sprintf("host=%s port=%d user=%s application_name=%s sslmode=disable gssencmode=disable",
 			loopback, up.Port, replicationRole, n.Name)
 		if password := s.Passwords[replicationRole]; password != "" {
@@ -77,6 +84,14 @@ func renderNodeConf(s *state, n *nodeState) string {
 	fmt.Fprintf(&b, "cluster_name = %s\n", quoteSetting(n.Name))
 	fmt.Fprintf(&b, "primary_conninfo = %s\n", quoteSetting(conninfo))
 	fmt.Fprintf(&b, "recovery_min_apply_delay = '%s'\n", delaySetting(n.ApplyDelay))
+	switch {
+	case n.Subscriber != nil:
+		// The settings of the cluster may say whom its commits wait for.
+		fmt.Fprintf(&b, "%s = ''\n", settingSyncStandbys)
+	case s.Sync != SyncOff:
+		standbys, commit := syncSettings(s, n)
+		fmt.Fprintf(&b, "%s = %s\n%s = %s\n", settingSyncStandbys, quoteSetting(standbys), settingSyncCommit, quoteSetting(commit))
+	}
 	return b.String()
 }
 

@@ -119,7 +119,9 @@ func (n *Node) signalAll(pid int, sig syscall.Signal) ([]int, error) {
 // node it does nothing; a stopped one is an error.
 func (n *Node) Freeze(ctx context.Context) error { return n.setFrozen(ctx, true) }
 
-// Thaw lets a frozen server go on. On a running node it does nothing.
+// Thaw lets a frozen server go on. On a running node it does nothing. A replica
+// that commits are to wait for, but that a promotion found frozen, is waited
+// for again when it returns.
 func (n *Node) Thaw(ctx context.Context) error { return n.setFrozen(ctx, false) }
 
 func (n *Node) setFrozen(ctx context.Context, frozen bool) error {
@@ -152,6 +154,12 @@ func (n *Node) setFrozen(ctx context.Context, frozen bool) error {
 		return fmt.Errorf("%s %s: %w", verb, n.name, err)
 	}
 	n.c.logf("%s: %s done", n.name, verb)
+	if frozen {
+		return nil
+	}
+	if err := n.comeBack(ctx); err != nil {
+		return fmt.Errorf("thaw %s: %w", n.name, err)
+	}
 	return nil
 }
 

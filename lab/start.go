@@ -79,7 +79,7 @@ func create(ctx context.Context, o Options) (_ *Cluster, err error) {
 		Format: stateFormat, Version: bin.version, Major: bin.major, BinDir: bin.dir, Account: owner,
 		Auth: o.Auth, AppRole: o.AppRole, Database: o.Database, Durable: o.Durable, Settings: o.Settings,
 		Temporary: made.temporary && !o.Keep, OwnerPID: os.Getpid(),
-		Upstream: nodeName(1),
+		Upstream: nodeName(1), Sync: o.Synchronous, SyncNodes: o.SyncReplicas,
 	}
 	if o.Auth == Password {
 		s.Passwords = newPasswords(o.AppRole)
@@ -88,7 +88,15 @@ func create(ctx context.Context, o Options) (_ *Cluster, err error) {
 		s.Made++
 		s.Nodes = append(s.Nodes, nodeState{Name: nodeName(s.Made)})
 	}
+	for _, n := range s.Nodes[1:] {
+		if s.wantsSync(n.Name) {
+			s.Nodes[0].SyncStandbys = append(s.Nodes[0].SyncStandbys, n.Name)
+		}
+	}
 	c.last = s
+	if err := s.checkSync(o.Synchronous, o.SyncReplicas); err != nil {
+		return nil, fmt.Errorf("options: %w", err)
+	}
 	if err := owner.reach(ctx, o.Dir); err != nil {
 		return nil, err
 	}
@@ -140,8 +148,8 @@ func (c *Cluster) keepPort(node string, lock *os.File) {
 	c.portLocks[node] = lock
 }
 
-// makeNodes fills the node folders from the template: all nodes begin as the
-// same shut down server, and a file makes all but the first one replicas.
+// makeNodes makes the node folders: all nodes begin as the same shut down
+// server, and a file makes all but the first one replicas.
 func (c *Cluster) makeNodes(ctx context.Context, s *state) error {
 	dataDirs := make([]string, len(s.Nodes))
 	for i, n := range c.Nodes() {
@@ -150,15 +158,27 @@ func (c *Cluster) makeNodes(ctx context.Context, s *state) error {
 		}
 		dataDirs[i] = n.dataDir()
 	}
-	t, err := cachedTemplate(ctx, c.bin, s, c.dir, c.logf)
+	err := c.fillDataDirs(ctx, c.bin, s, c.dir, dataDirs)
+	for _, dir := range dataDirs[1:] {
+		if err == nil {
+			err = replaceFile(filepath.Join(dir, "standby.signal"), nil, s.Account)
+		}
+	}
+	return err
+}
+
+// fillDataDirs makes data directories of one new server from the template,
+// which is made in the scratch folder if it is not in the cache.
+func (c *Cluster) fillDataDirs(ctx context.Context, bin binaries, s *state, scratch string, dataDirs []string) error {
+	t, err := cachedTemplate(ctx, bin, s, scratch, c.logf)
 	if errors.Is(err, errNoCache) {
 		c.logf("running initdb for this cluster alone: %v", err)
-		t, err = privateTemplate(ctx, c.bin, s, c.dir)
+		t, err = privateTemplate(ctx, bin, s, scratch)
 	}
 	if err != nil {
 		return err
 	}
-	err = copyTemplate(ctx, c.bin, s, t, dataDirs)
+	err = copyTemplate(ctx, bin, s, t, dataDirs)
 	if errors.Is(err, errUnknownLayout) {
 		c.logf("running initdb for this cluster alone: %v", err)
 		for _, dir := range dataDirs {
@@ -166,17 +186,12 @@ func (c *Cluster) makeNodes(ctx context.Context, s *state) error {
 				return err
 			}
 		}
-		if t, err = privateTemplate(ctx, c.bin, s, c.dir); err == nil {
-			err = copyTemplate(ctx, c.bin, s, t, dataDirs)
+		if t, err = privateTemplate(ctx, bin, s, scratch); err == nil {
+			err = copyTemplate(ctx, bin, s, t, dataDirs)
 		}
 	}
 	if err == nil && t.private {
 		err = os.Remove(t.archive)
-	}
-	for _, dir := range dataDirs[1:] {
-		if err == nil {
-			err = replaceFile(filepath.Join(dir, "standby.signal"), nil, s.Account)
-		}
 	}
 	return err
 }
@@ -214,8 +229,8 @@ func (c *Cluster) startNew(ctx context.Context) error {
 	}
 }
 
-// startAll starts every node that is not running and returns once the replicas
-// stream, or else the nodes whose port was taken.
+// startAll starts every node that is not running and returns once replicas and
+// subscribers stream, or else the nodes whose port was taken.
 func (c *Cluster) startAll(ctx context.Context) (taken []string, err error) {
 	nodes := c.Nodes()
 	if len(nodes) == 0 {
@@ -249,5 +264,5 @@ func (c *Cluster) startAll(ctx context.Context) (taken []string, err error) {
 	if err != nil {
 		return taken, err
 	}
-	return nil, inParallel(nodes, func(n *Node) error { return n.awaitLink(ctx) })
+	return nil, inParallel(nodes, func(n *Node) error { return n.connected(ctx) })
 }

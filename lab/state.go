@@ -36,6 +36,8 @@ type state struct {
 	OwnerPID  int               `json:"owner_pid,omitempty"`
 	Upstream  string            `json:"upstream"` // the node that replicas stream from
 	Made      int               `json:"made"`     // nodes made so far, so that no name is used twice
+	Sync      Sync              `json:"sync,omitempty"`
+	SyncNodes []string          `json:"sync_nodes,omitempty"` // whom commits wait for while they are replicas; none means all
 	Nodes     []nodeState       `json:"nodes"`
 }
 
@@ -44,6 +46,22 @@ type nodeState struct {
 	Port       int           `json:"port"`
 	Cut        bool          `json:"cut,omitempty"`
 	ApplyDelay time.Duration `json:"apply_delay_ns,omitempty"`
+	// SyncStandbys are whom commits on this node, as the primary, wait for.
+	SyncStandbys []string         `json:"sync_standbys,omitempty"`
+	Subscriber   *subscriberState `json:"subscriber,omitempty"` // nil for a physical node
+}
+
+// subscriberState is what makes a node a subscriber.
+type subscriberState struct {
+	BinDir       string `json:"bin_dir"`
+	Version      string `json:"version"`
+	Major        int    `json:"major"`
+	Source       string `json:"source"` // the node whose slot it reads
+	Publication  string `json:"publication"`
+	Subscription string `json:"subscription"`  // and its slot's name
+	Own          bool   `json:"own,omitempty"` // the lab made the publication
+	All          bool   `json:"all,omitempty"` // of all tables there were
+	Paused       bool   `json:"paused,omitempty"`
 }
 
 // node returns the entry to read or change.

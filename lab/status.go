@@ -3,15 +3,17 @@ package lab
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Roles of a node in [NodeStatus].
+// Roles of a node.
 const (
-	RolePrimary = "primary"
-	RoleReplica = "replica"
+	RolePrimary    = "primary"
+	RoleReplica    = "replica"
+	RoleSubscriber = "subscriber"
 )
 
 // statusTimeout is how long Status waits for one server's answer.
@@ -21,7 +23,8 @@ const statusTimeout = 2 * time.Second
 type Status struct {
 	Dir      string       `json:"dir"`
 	Version  string       `json:"version"`
-	SystemID string       `json:"system_id"` // empty if no server answers
+	Sync     Sync         `json:"synchronous,omitempty"` // what commits wait for
+	SystemID string       `json:"system_id"`             // empty if no server answers
 	Detached bool         `json:"detached"`
 	OwnerPID int          `json:"owner_pid,omitempty"` // the process the servers die with
 	Nodes    []NodeStatus `json:"nodes"`
@@ -32,23 +35,39 @@ type NodeStatus struct {
 	Name string `json:"name"`
 	Port int    `json:"port"`
 
-	// Role is primary or replica. A running server was asked; for a stopped
-	// or frozen one it is what its folder says it will be.
-	Role  string   `json:"role"`
-	State RunState `json:"state"`
-	PID   int      `json:"pid,omitempty"`
+	// Role is primary, replica or subscriber. A running server was asked; for
+	// a stopped or frozen one it is what its folder says it will be.
+	Role    string   `json:"role"`
+	State   RunState `json:"state"`
+	PID     int      `json:"pid,omitempty"`
+	Version string   `json:"version"`
+
+	// Awaited says that commits on the primary wait for this replica, be it
+	// there or not; SyncState is what the primary says of it: sync or async,
+	// or empty if it is not connected or the primary does not answer.
+	Awaited   bool   `json:"awaited,omitempty"`
+	SyncState string `json:"sync_state,omitempty"`
+
+	// Source is the node that a subscriber reads from: not the primary any
+	// more after a promotion, until [Node.Resubscribe].
+	Source string `json:"source,omitempty"`
 
 	// Error says why a running server did not answer. Then, as when it is not
 	// running, nothing below is known.
 	Error string `json:"error,omitempty"`
 
+	// Timeline is that of the position; a subscriber does not know it.
 	Timeline uint32 `json:"timeline,omitempty"`
 	// Position is what a primary has written or a replica has applied, as an
-	// LSN; Received is what a replica has received.
+	// LSN; Received is what a replica has received. A subscriber's are in the
+	// WAL of its source. If that is a PostgreSQL 14, they may stand still for up
+	// to half a minute after changes that are not published;
+	// [Cluster.WaitCaughtUp] sees through that.
 	Position string `json:"position,omitempty"`
 	Received string `json:"received,omitempty"`
 	// BytesBehind is how much of the primary's WAL the node has not applied,
-	// or -1 if that is not known, as on another timeline.
+	// or -1 if that is not known, as on another timeline or from another
+	// source.
 	BytesBehind int64 `json:"bytes_behind"`
 
 	ApplyDelayMS int64 `json:"apply_delay_ms"`
@@ -68,7 +87,8 @@ const statusQuery = `select r, case when r then 'replica' else 'primary' end,
 	(select setting::bigint from pg_settings where name = 'recovery_min_apply_delay'),
 	case when r then pg_get_wal_replay_pause_state() = 'paused' else false end,
 	exists (select from pg_stat_wal_receiver where status = 'streaming'),
-	(select system_identifier::text from pg_control_system())
+	(select system_identifier::text from pg_control_system()),
+	` + syncStates + `
 from (select pg_is_in_recovery() as r) as node`
 
 // Status asks every node at the same time. A server that does not answer
@@ -79,61 +99,95 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	}
 	s := c.state()
 	nodes := c.Nodes()
-	status := Status{Dir: c.dir, Version: s.Version, Detached: s.Detached, OwnerPID: s.OwnerPID, Nodes: make([]NodeStatus, len(nodes))}
-	positions := make([]int64, len(nodes))
-	systemIDs := make([]string, len(nodes))
+	status := Status{Dir: c.dir, Version: s.Version, Sync: s.Sync, Detached: s.Detached, OwnerPID: s.OwnerPID, Nodes: make([]NodeStatus, len(nodes))}
+	answers := make([]answer, len(nodes))
 	index := make([]int, len(nodes))
 	for i := range index {
 		index[i] = i
 	}
 	err := inParallel(index, func(i int) error {
-		status.Nodes[i], positions[i], systemIDs[i] = nodes[i].status(ctx, s)
+		status.Nodes[i], answers[i] = nodes[i].status(ctx, s)
 		return nil
 	})
 	primary, now := -1, c.Primary()
 	for i, n := range nodes {
-		if n == now && positions[i] >= 0 {
+		if n == now && answers[i].known {
 			primary = i
 		}
 		if status.SystemID == "" {
-			status.SystemID = systemIDs[i]
+			status.SystemID = answers[i].systemID
 		}
 	}
 	for i := range nodes {
 		st := &status.Nodes[i]
 		st.BytesBehind = -1
+		if now != nil && st.Role == RoleReplica {
+			entry, err := s.node(now.name)
+			st.Awaited = err == nil && slices.Contains(entry.SyncStandbys, st.Name)
+		}
+		if primary < 0 {
+			continue
+		}
+		if st.Role == RoleReplica {
+			st.SyncState = answers[primary].syncStates[st.Name]
+		}
 		// Positions on two timelines say nothing about each other.
-		if primary >= 0 && positions[i] >= 0 && st.Timeline == status.Nodes[primary].Timeline {
-			st.BytesBehind = max(0, positions[primary]-positions[i])
+		if answers[i].known && (st.Timeline == status.Nodes[primary].Timeline || st.Source == now.name) {
+			st.BytesBehind = max(0, answers[primary].position-answers[i].position)
 		}
 	}
 	return status, err
 }
 
-func (n *Node) status(ctx context.Context, s *state) (st NodeStatus, position int64, systemID string) {
-	st = NodeStatus{Name: n.name, Port: n.port, Role: RolePrimary, State: n.runState()}
-	if n.standby() {
-		st.Role = RoleReplica
-	}
+// answer is what a server says that makes sense beside the others' answers.
+type answer struct {
+	known      bool // the position is
+	position   int64
+	systemID   string // of physical nodes
+	syncStates map[string]string
+}
+
+func (n *Node) status(ctx context.Context, s *state) (st NodeStatus, a answer) {
+	st = NodeStatus{Name: n.name, Port: n.port, Role: n.Role(), State: n.runState(), Version: s.Version}
 	if p, ok := n.postmaster(); ok {
 		st.PID = p.pid
 	}
+	subscription := ""
 	if entry, err := s.node(n.name); err == nil {
 		st.Cut, st.ApplyDelayMS = entry.Cut, entry.ApplyDelay.Milliseconds()
+		if sub := entry.Subscriber; sub != nil {
+			st.Version, st.Source, st.Paused, subscription = sub.Version, sub.Source, sub.Paused, sub.Subscription
+		}
 	}
 	if st.State != Running {
-		return st, -1, ""
+		return st, answer{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	err := n.withConn(ctx, func(conn *pgx.Conn) error {
-		var inRecovery bool
-		return conn.QueryRow(ctx, statusQuery).Scan(&inRecovery, &st.Role, &st.Position, &st.Received, &position,
-			&st.Timeline, &st.ApplyDelayMS, &st.Paused, &st.Streaming, &systemID)
-	})
+	var err error
+	if n.subscriber {
+		err = n.withApplication(ctx, func(conn *pgx.Conn) error {
+			p, err := readProgress(ctx, conn, subscription)
+			a.known, a.position = p.position > 0, p.position
+			st.Received, st.Streaming = p.received, p.streaming
+			if a.known {
+				st.Position = p.text
+			}
+			return err
+		})
+	} else {
+		err = n.withConn(ctx, func(conn *pgx.Conn) error {
+			var inRecovery bool
+			var syncStates string
+			err := conn.QueryRow(ctx, statusQuery).Scan(&inRecovery, &st.Role, &st.Position, &st.Received, &a.position,
+				&st.Timeline, &st.ApplyDelayMS, &st.Paused, &st.Streaming, &a.systemID, &syncStates)
+			a.known, a.syncStates = err == nil, readSyncStates(syncStates)
+			return err
+		})
+	}
 	if err != nil {
 		st.Error = err.Error()
-		return st, -1, ""
+		return st, answer{}
 	}
-	return st, position, systemID
+	return st, a
 }

@@ -40,7 +40,8 @@ PostgreSQL server programs that are installed. The servers keep running until
 A cluster has a name, "default" if none is given; its folder is
 $XDG_STATE_HOME/pgtide/clusters/NAME, or else ~/.local/state/pgtide/clusters/NAME,
 or for root /var/lib/pgtide/clusters/NAME. With --dir it is any folder.
-Its nodes are called node1, node2 and so on, whatever their role.`,
+Its nodes are called node1, node2 and so on, whatever their role; subscribers,
+which follow by logical replication, are subscriber1 and so on.`,
 		Example: `  pgtide lab up                  # a primary and two replicas
   pgtide lab status
   pgtide lab delay 500ms node2   # node2 applies half a second late
@@ -173,6 +174,15 @@ func (l *labCommand) pickNodes(c *lab.Cluster, names []string) ([]*lab.Node, err
 		}
 	}
 	return nodes, nil
+}
+
+// pickSubscribers returns all subscribers.
+func (l *labCommand) pickSubscribers(c *lab.Cluster, _ []string) ([]*lab.Node, error) {
+	subscribers := c.Subscribers()
+	if len(subscribers) == 0 {
+		return nil, withHint(errors.New("the cluster has no subscriber"), "%s adds one", l.again("up --subscriber"))
+	}
+	return subscribers, nil
 }
 
 // onEach runs do on all nodes at once and prints what it says of each, in order.

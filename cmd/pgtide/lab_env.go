@@ -17,9 +17,9 @@ func (l *labCommand) newEnv() *cobra.Command {
 		Short: "connection URLs as environment variables",
 		Long: `Env prints lines for a shell to evaluate:
 
-  PGTIDE_DSN           all nodes in one URL, for pgtide.Options.DSN
+  PGTIDE_DSN           the primary and its replicas in one URL, for pgtide.Options.DSN
   PGTIDE_PRIMARY_DSN   the present primary
-  PGTIDE_NODE1_DSN     and so on: each node
+  PGTIDE_NODE1_DSN     and so on: each node, PGTIDE_SUBSCRIBER1_DSN too
   PGTIDE_SUPER_DSN     the superuser on the present primary, with --super only
 
 They connect as the application's role and contain its password if the cluster

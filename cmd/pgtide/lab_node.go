@@ -14,7 +14,8 @@ type nodeAction struct {
 	name      string
 	short     string
 	long      string
-	needsName bool   // otherwise no name means all replicas
+	needsName bool   // otherwise no name means all replicas, or subscribers
+	subscribe bool   // it is for subscribers
 	slow      string // what is happening meanwhile, if it takes a while
 	done      string // what is printed behind the node's name
 	do        func(*lab.Node, context.Context) error
@@ -26,7 +27,7 @@ var nodeActions = []nodeAction{
 		short: "stop replicas from applying what they receive",
 		long: `Pause stops replicas from applying; they still receive. A delayed replica pauses
 only when its next commit is due, so end a long delay first. A restart of the
-server ends the pause.`,
+server ends the pause. A subscriber, if named, disables its subscription.`,
 		done: "paused", do: (*lab.Node).PauseReplay,
 	},
 	{
@@ -38,7 +39,8 @@ server ends the pause.`,
 		name:  "cut",
 		short: "sever the replication link of replicas",
 		long: `Cut severs the replication link: the replica receives nothing more, applies what
-it has and answers queries. It stays cut over restarts, until heal.`,
+it has and answers queries. It stays cut over restarts, until heal. A subscriber,
+if named, disables its subscription.`,
 		done: "cut", do: (*lab.Node).Cut,
 	},
 	{
@@ -80,6 +82,20 @@ replica: an old primary after a failover, or a replica that cannot follow any
 more. What the node had alone is lost.`,
 		needsName: true, slow: "copying the primary to", done: "rejoined", do: (*lab.Node).Rejoin,
 	},
+	{
+		name:  "refresh",
+		short: "copy tables made since to subscribers",
+		long: `Refresh makes the tables that a subscriber does not have yet and copies them. It
+leaves the tables there are as they are, also if the primary's have changed.`,
+		subscribe: true, slow: "copying new tables to", done: "refreshed", do: (*lab.Node).Refresh,
+	},
+	{
+		name:  "resubscribe",
+		short: "let subscribers follow the current primary",
+		long: `Resubscribe is for after a promotion, which leaves a subscriber with the old
+primary: it empties the subscriber's tables and copies them from the current one.`,
+		subscribe: true, slow: "copying the tables to", done: "resubscribed", do: (*lab.Node).Resubscribe,
+	},
 }
 
 func (l *labCommand) newNodeCommand(a nodeAction) *cobra.Command {
@@ -90,7 +106,11 @@ func (l *labCommand) newNodeCommand(a nodeAction) *cobra.Command {
 		Example: "  pgtide lab " + a.name + "           # all replicas\n  pgtide lab " + a.name + " node2",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return l.with(cmd, func(ctx context.Context, c *lab.Cluster) error {
-				nodes, err := l.pickNodes(c, names)
+				pick := l.pickNodes
+				if a.subscribe && len(names) == 0 {
+					pick = l.pickSubscribers
+				}
+				nodes, err := pick(c, names)
 				if err != nil {
 					return err
 				}
@@ -100,6 +120,9 @@ func (l *labCommand) newNodeCommand(a nodeAction) *cobra.Command {
 				return l.onEach(nodes, func(n *lab.Node) (string, error) { return a.done, a.do(n, ctx) })
 			})
 		},
+	}
+	if a.subscribe {
+		cmd.Example = "  pgtide lab " + a.name + "           # all subscribers\n  pgtide lab " + a.name + " subscriber1"
 	}
 	if a.needsName {
 		cmd.Use = a.name + " node..."

@@ -16,7 +16,7 @@ func (l *labCommand) newPromote() *cobra.Command {
 		Short: "make a replica the primary",
 		Long: `Promote makes a replica the primary and lets the other replicas follow it. The
 old primary is left as it is: if it still runs, two servers take writes. Kill or
-stop it before, or rejoin it after.`,
+stop it before, or rejoin it after. Subscribers stay with it until lab resubscribe.`,
 		Example: `  pgtide lab kill node1
   pgtide lab promote node2
   pgtide lab rejoin node1`,
@@ -48,6 +48,9 @@ func (l *labCommand) warnOldPrimaries(ctx context.Context, c *lab.Cluster, promo
 		return err
 	}
 	for _, n := range status.Nodes {
+		if n.Role == lab.RoleSubscriber && n.Source != promoted {
+			l.hint("%s still reads from %s: %s", n.Name, n.Source, l.again("resubscribe "+n.Name))
+		}
 		if n.Role != lab.RolePrimary || n.Name == promoted {
 			continue
 		}

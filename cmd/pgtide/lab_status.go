@@ -26,8 +26,8 @@ func (l *labCommand) newStatus() *cobra.Command {
 		Use:   "status",
 		Short: "what each server is and does",
 		Long: `Status asks every server at the same time. BEHIND is how much of the primary's
-WAL a node has not applied. One that does not answer within two seconds is shown
-as such, which is no error.`,
+WAL a node has not applied; a subscriber's LSN is one in that WAL. One that does
+not answer within two seconds is shown as such, which is no error.`,
 		Example: `  pgtide lab status
   pgtide lab status --json | jq -r '.nodes[] | select(.role == "replica").name'`,
 		Args: noArgs,
@@ -59,6 +59,9 @@ func (l *labCommand) printStatus(ctx context.Context, c *lab.Cluster) error {
 		return err
 	}
 	title := fmt.Sprintf("PostgreSQL %s in %s", status.Version, status.Dir)
+	if status.Sync != lab.SyncOff {
+		title += fmt.Sprintf(", synchronous (%s)", status.Sync)
+	}
 	if l.dir == "" {
 		title = l.called() + ": " + title
 	}
@@ -83,14 +86,14 @@ func statusTable(status lab.Status, primary string) string {
 			lsn = n.Position
 		}
 		behind, delay := "-", "-"
-		if n.Role == lab.RoleReplica {
+		if n.Role == lab.RoleReplica || n.Role == lab.RoleSubscriber {
 			behind = bytesText(n.BytesBehind)
 			if n.ApplyDelayMS != 0 {
 				delay = (time.Duration(n.ApplyDelayMS) * time.Millisecond).String()
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n",
-			n.Name, n.Role, n.State, n.Port, timeline, lsn, behind, delay, notes(n, primary))
+			n.Name, n.Role, n.State, n.Port, timeline, lsn, behind, delay, notes(n, primary, status.Version))
 	}
 	w.Flush() // a Builder takes everything
 	return trailingSpaces.ReplaceAllString(table.String(), "\n")
@@ -100,16 +103,31 @@ func statusTable(status lab.Status, primary string) string {
 var trailingSpaces = regexp.MustCompile(` +\n`)
 
 // notes are what is out of the ordinary about a node.
-func notes(n lab.NodeStatus, primary string) string {
+func notes(n lab.NodeStatus, primary, version string) string {
 	var notes []string
 	answered := n.State == lab.Running && n.Error == ""
+	if n.Version != version {
+		notes = append(notes, "PostgreSQL "+n.Version)
+	}
+	switch {
+	case n.Awaited && n.SyncState == "sync":
+		notes = append(notes, "synchronous")
+	case n.Awaited:
+		notes = append(notes, "synchronous: commits wait for it")
+	case n.SyncState != "" && n.SyncState != "async": // made so by a setting
+		notes = append(notes, n.SyncState)
+	}
+	if n.Role == lab.RoleSubscriber && n.Source != primary {
+		notes = append(notes, "reads from "+n.Source+", not the primary: resubscribe it")
+	}
 	if n.Cut {
 		notes = append(notes, "link cut")
 	}
 	if n.Paused {
 		notes = append(notes, "replay paused")
 	}
-	if answered && n.Role == lab.RoleReplica && !n.Streaming && !n.Cut {
+	enabled := !n.Cut && (n.Role == lab.RoleReplica || n.Role == lab.RoleSubscriber && !n.Paused)
+	if answered && enabled && !n.Streaming {
 		notes = append(notes, "not streaming")
 	}
 	if n.Role == lab.RolePrimary && n.Name != primary {

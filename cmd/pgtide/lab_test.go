@@ -356,6 +356,95 @@ func (s *session) restart() {
 	}
 }
 
+// TestLabSyncAndSubscriber has commits that wait for replicas, and a subscriber
+// through a failover.
+func TestLabSyncAndSubscriber(t *testing.T) {
+	s := &session{T: t, flags: []string{"--dir", filepath.Join(clusterParent(t), "cluster")}}
+	s.downAfterwards()
+	for _, bad := range [][]string{{"up", "--sync", "always"}, {"up", "--subscriber-bin", "/usr"}} {
+		if got := s.run(bad...); got.code != exitUsage || !strings.Contains(got.err, bad[1]) {
+			t.Errorf("lab %s: got %+v, want it called a misuse of %s", strings.Join(bad, " "), got, bad[1])
+		}
+	}
+	out := s.must("up", "--replicas", "1", "--sync=remote_apply", "--password")
+	if !strings.Contains(out, "synchronous (remote_apply)") {
+		t.Errorf("up --sync: got %s, want the mode", out)
+	}
+	if n := s.status()["node2"]; !n.Awaited || n.SyncState != "sync" {
+		t.Errorf("after up --sync: got %+v, want node2 synchronous", n)
+	}
+	s.refused([]string{"no subscriber", "--subscriber"}, "refresh")
+	s.execute("create table first as select 1 as i")
+	if got := s.ask(s.env()["PGTIDE_NODE2_DSN"], "select count(*)::text from first"); got != "1" {
+		t.Errorf("rows on node2 right after the commit: got %s, want 1", got)
+	}
+
+	s.must("up", "--subscriber", "--sync", "on") // on the running cluster
+	if n := s.status()["subscriber1"]; n.Role != lab.RoleSubscriber || !n.Streaming || n.Source != "node1" {
+		t.Errorf("after up --subscriber: got %+v, want it streaming from node1", n)
+	}
+	if table := s.must("status"); !strings.Contains(table, "synchronous (on)") || !strings.Contains(table, "\nsubscriber1  subscriber  running") {
+		t.Errorf("status: got %s, want the mode and the subscriber", table)
+	}
+	s.execute("create table second as select 1 as i")
+	if got := s.run("up", "--subscriber"); got.code != 0 || !strings.Contains(got.err, "refresh --dir") {
+		t.Errorf("up --subscriber again: got %+v, want the way to copy new tables", got)
+	}
+	if out := s.must("refresh"); out != "subscriber1 refreshed\n" {
+		t.Errorf("refresh: got %q", out)
+	}
+	vars := s.env()
+	if got := s.ask(vars["PGTIDE_SUBSCRIBER1_DSN"], "select (select count(*) from first) || ' ' || (select count(*) from second)"); got != "1 1" {
+		t.Errorf("rows on the subscriber: got %s, want 1 1", got)
+	}
+	u, err := url.Parse(vars["PGTIDE_SUBSCRIBER1_DSN"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(vars["PGTIDE_DSN"], u.Host) {
+		t.Errorf("PGTIDE_DSN: got %s, want no subscriber in it", vars["PGTIDE_DSN"])
+	}
+	s.must("cut", "subscriber1")
+	if n := s.status()["subscriber1"]; !n.Cut || n.Streaming {
+		t.Errorf("after cut: got %+v", n)
+	}
+	s.must("heal", "subscriber1")
+	s.refused([]string{"subscriber1", "not a replica"}, "delay", "500", "subscriber1")
+
+	s.must("kill", "node1")
+	if got := s.run("promote", "node2"); got.code != 0 || !strings.Contains(got.err, "resubscribe --dir") {
+		t.Errorf("promote: got %+v, want the way on for the subscriber", got)
+	}
+	if table := s.must("status"); !strings.Contains(table, "reads from node1, not the primary") {
+		t.Errorf("status: got %s, want the subscriber left behind", table)
+	}
+	s.execute("insert into first values (2)") // there is nobody to wait for
+	s.must("resubscribe")
+	if got := s.ask(vars["PGTIDE_SUBSCRIBER1_DSN"], "select count(*)::text from first"); got != "2" {
+		t.Errorf("rows after resubscribing: got %s, want 2", got)
+	}
+	s.must("down")
+	s.must("up", "--sync", "off")
+	if table := s.must("status"); strings.Contains(table, "synchronous") || !strings.Contains(table, "subscriber1") {
+		t.Errorf("status: got %s, want the subscriber and nothing synchronous", table)
+	}
+}
+
+// execute runs a statement on the primary.
+func (s *session) execute(sql string) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.env()["PGTIDE_PRIMARY_DSN"])
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		s.Fatalf("%s: %v", sql, err)
+	}
+}
+
 func TestEnvLines(t *testing.T) {
 	s := &session{T: t, flags: []string{"--dir", filepath.Join(clusterParent(t), "it's here")}}
 	s.downAfterwards()

@@ -20,6 +20,9 @@ type upFlags struct {
 	replicas    int
 	replicasSet bool // otherwise an existing cluster keeps what it has
 	password    bool
+	sync        string // as typed; see syncMode
+	subscriber  bool
+	subBinDir   string
 	settings    []string // name=value
 	verbose     bool
 }
@@ -32,10 +35,20 @@ func (l *labCommand) newUp() *cobra.Command {
 		Long: `Up starts a cluster and returns once every server takes connections and every
 replica streams. The first time it makes the cluster; after that it starts the
 one there is, with its data. Then --replicas adds what is missing, on a running
-cluster too, and --set replaces all settings made before.`,
+cluster too, and --set replaces all settings made before.
+
+With --sync commits on the primary wait for all replicas: until they have written
+them (on) or applied them (remote_apply). One that is stopped, killed or cut then
+makes commits hang. It counts at once on a running cluster too, and until --sync
+off.
+
+With --subscriber there is a server that follows the primary by logical
+replication, with the tables there are then; lab refresh adds later ones.`,
 		Example: `  pgtide lab up
   pgtide lab up --cluster big --replicas 5
-  pgtide lab up --dir /tmp/lab --password --set synchronous_commit=remote_apply`,
+  pgtide lab up --dir /tmp/lab --password --set work_mem=64MB
+  pgtide lab up --sync remote_apply
+  pgtide lab up --subscriber --subscriber-bin /usr/lib/postgresql/18/bin`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.replicasSet = cmd.Flags().Changed("replicas")
@@ -56,6 +69,9 @@ cluster too, and --set replaces all settings made before.`,
 	}
 	cmd.Flags().IntVar(&f.replicas, "replicas", defaultReplicas, "`number` of replicas, none with 0")
 	cmd.Flags().BoolVar(&f.password, "password", false, "let roles in by a random password only (see lab env)")
+	cmd.Flags().StringVar(&f.sync, "sync", "", "what commits wait for, a `mode`: on, remote_apply or off")
+	cmd.Flags().BoolVar(&f.subscriber, "subscriber", false, "also a subscriber, if there is none")
+	cmd.Flags().StringVar(&f.subBinDir, "subscriber-bin", "", "`folder` of the subscriber's server programs, of any version")
 	cmd.Flags().StringArrayVar(&f.settings, "set", nil, "server setting as `name=value`, on every node; repeatable")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "print each step")
 	addTimeout(cmd)
@@ -68,6 +84,14 @@ func (f upFlags) options() (lab.Options, error) {
 	if f.password {
 		o.Auth = lab.Password
 	}
+	mode, err := f.syncMode()
+	if err != nil {
+		return o, err
+	}
+	o.Synchronous = mode
+	if f.subBinDir != "" && !f.subscriber {
+		return o, errors.New("--subscriber-bin is of use with --subscriber only")
+	}
 	for _, setting := range f.settings {
 		name, value, ok := strings.Cut(setting, "=")
 		if !ok || name == "" {
@@ -79,6 +103,17 @@ func (f upFlags) options() (lab.Options, error) {
 		o.Settings[name] = value
 	}
 	return o, nil
+}
+
+// syncMode reads what commits are to wait for.
+func (f upFlags) syncMode() (lab.Sync, error) {
+	switch f.sync {
+	case "", "off":
+		return lab.SyncOff, nil
+	case string(lab.SyncOn), string(lab.SyncRemoteApply):
+		return lab.Sync(f.sync), nil
+	}
+	return "", fmt.Errorf("--sync takes on, remote_apply or off, not %q", f.sync)
 }
 
 func (l *labCommand) up(ctx context.Context, f upFlags, o lab.Options) error {
@@ -125,6 +160,15 @@ func (l *labCommand) up(ctx context.Context, f upFlags, o lab.Options) error {
 	if c, err = lab.Start(ctx, o); err != nil {
 		return l.explainUp(err)
 	}
+	if f.sync == "off" { // which the lab takes for "as it was"
+		err = c.SetSynchronous(ctx, lab.SyncOff)
+	}
+	if err == nil {
+		err = l.addSubscriber(ctx, c, f)
+	}
+	if err != nil {
+		return errors.Join(l.explainUp(err), c.Detach())
+	}
 	l.progress("ready after %.1f s", time.Since(began).Seconds())
 	err = l.printStatus(ctx, c)
 	l.hint("%s shows it again, %s measures the lag, %s stops it", l.again("status"), l.again("lag"), l.again("down"))
@@ -146,6 +190,18 @@ func (l *labCommand) upRunning(ctx context.Context, c *lab.Cluster, status lab.S
 			return err
 		}
 	}
+	if f.sync != "" {
+		mode, err := f.syncMode()
+		if err == nil {
+			err = c.SetSynchronous(ctx, mode)
+		}
+		if err != nil {
+			return l.explainUp(err)
+		}
+	}
+	if err := l.addSubscriber(ctx, c, f); err != nil {
+		return l.explainUp(err)
+	}
 	for _, n := range status.Nodes {
 		switch n.State {
 		case lab.Stopped:
@@ -155,6 +211,20 @@ func (l *labCommand) upRunning(ctx context.Context, c *lab.Cluster, status lab.S
 		}
 	}
 	return l.printStatus(ctx, c)
+}
+
+// addSubscriber makes the subscriber that was asked for, unless there is one.
+func (l *labCommand) addSubscriber(ctx context.Context, c *lab.Cluster, f upFlags) error {
+	if !f.subscriber {
+		return nil
+	}
+	if there := c.Subscribers(); len(there) > 0 {
+		l.hint("there is a subscriber: %s copies tables made since", l.again("refresh "+there[0].Name()))
+		return nil
+	}
+	l.progress("adding a subscriber ...")
+	_, err := c.AddSubscriber(ctx, lab.SubscriberOptions{BinDir: f.subBinDir})
+	return err
 }
 
 // explainUp adds what this command knows and the lab does not.
