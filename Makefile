@@ -48,7 +48,7 @@ lint: ## check format, builds for all systems, vet, staticcheck, govulncheck, ar
 
 bench: ## measure pgtide against the plain pool it replaces
 	@scripts/postgres.sh
-	@cd bench && for suite in core sql http failover balance; do $(GO) run . -suite $$suite || exit 1; done
+	@cd bench && for suite in core sql http failover balance testkit; do $(GO) run . -suite $$suite || exit 1; done
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -1,7 +1,7 @@
 // Bench measures pgtide against what it replaces, in one run and as ratios:
 // absolute figures depend on the machine, ratios of interleaved runs hardly do.
 //
-//	go run . -suite balance|core|failover|http|sql [-json]
+//	go run . -suite balance|core|failover|http|sql|testkit [-json]
 //
 // It starts its own clusters on loopback and is bounded in time. Calls made one
 // at a time depend on which processors the client and the server process share;
@@ -45,6 +45,7 @@ var suites = map[string]func(context.Context, *report) error{
 	"failover": failoverSuite,
 	"http":     httpSuite,
 	"sql":      sqlSuite,
+	"testkit":  testkitSuite,
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
