@@ -78,6 +78,7 @@ const (
 	ReasonSplitBrain Reason = "split_brain" // two nodes do, and cannot be ordered
 	ReasonNodeDown   Reason = "node_down"   // the named node does not answer
 	ReasonNotFresh   Reason = "not_fresh"   // the named node lacks what the session must see
+	ReasonOvertaken  Reason = "overtaken"   // the named node is a primary that a promotion has left behind
 
 	ReasonOutsideGroup Reason = "outside_group" // no replica of the group can serve the read, and FallbackNone holds
 )

@@ -15,7 +15,8 @@ var (
 	// ErrNoFreshReplica: no node that may serve the read had what it must see,
 	// in the time it could wait.
 	ErrNoFreshReplica = errors.New("no fresh replica")
-	// ErrNodeDown: the node named by [OnNode] does not answer.
+	// ErrNodeDown: the node named by [OnNode] does not answer, or is a primary that
+	// a promotion has left behind, and the call may write.
 	ErrNodeDown = errors.New("node is down")
 	// ErrNotPublished: a subscriber does not have, or not whole, what a statement
 	// reads that must run there and nowhere else: by [OnNode], in a transaction or on

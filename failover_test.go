@@ -72,6 +72,11 @@ func TestFailover(t *testing.T) {
 			t.Errorf("a call went to the old primary after its return: %v", d)
 		}
 	}
+	// Nor by its name.
+	_, err := db.Exec(pgtide.OnNode(ctx, old.Name()), "insert into message (text) values ('by name')")
+	if !errors.Is(err, pgtide.ErrNodeDown) || last(t, ctx).Reason != pgtide.ReasonOvertaken {
+		t.Errorf("a write to the old primary by its name: %v, %v", err, last(t, ctx))
+	}
 }
 
 func TestLostWriteIsTold(t *testing.T) {

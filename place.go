@@ -190,6 +190,9 @@ func (c *call) nowhere(v *topology.View, d route.Decision) error {
 		return fmt.Errorf("%w: stop one of them", ErrSplitBrain)
 	case route.NodeDown:
 		return fmt.Errorf("%w: node %q: %w", ErrNodeDown, v.Nodes[d.Node].Name, cmp.Or(c.lastErr, v.Nodes[d.Node].Err, errSilent))
+	case route.Overtaken:
+		return fmt.Errorf("%w: node %q: another node was promoted since, and what is written there would be lost: make it follow",
+			ErrNodeDown, v.Nodes[d.Node].Name)
 	case route.OutsideGroup:
 		err := fmt.Errorf("%w in group %q", ErrNoFreshReplica, c.group)
 		if c.lastErr != nil {

@@ -64,6 +64,8 @@ func named(v *topology.View, r *Request) Decision {
 	switch {
 	case n.State != topology.Up || r.Tried&bit(r.Node) != 0:
 		d.Action, d.Reason = Fail, NodeDown
+	case r.Write != ReasonNone && n.Role == topology.Primary && n.Position.Timeline < v.Timeline:
+		d.Action, d.Reason = Fail, Overtaken
 	case r.Write == ReasonNone && r.Node != v.Primary && !proven(v, r, r.Node):
 		d.Action, d.Reason = Wait, NotFresh
 		d.Watch |= sampler(v, r, d.Watch)

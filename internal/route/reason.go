@@ -41,6 +41,7 @@ const (
 	SplitBrain // two nodes accept writes and cannot be ordered
 	NodeDown   // the named node does not answer
 	NotFresh   // the named node lacks what the session must see
+	Overtaken  // the named node is a primary that a promotion has left behind
 	// No replica of the group has what the session must see, and nobody else may
 	// serve the read.
 	OutsideGroup
@@ -75,6 +76,7 @@ var reasons = [...]string{
 	SplitBrain:   "split_brain",
 	NodeDown:     "node_down",
 	NotFresh:     "not_fresh",
+	Overtaken:    "overtaken",
 	OutsideGroup: "outside_group",
 }
 
