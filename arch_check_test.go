@@ -242,18 +242,18 @@ func sizeProblems(files, longFiles map[string]string) []string {
 
 var exampleMark = regexp.MustCompile(`^<!-- from (\S+\.go) -->$`)
 
-// readmeProblems wants each Go block of README.md to follow a line such as
+// pageProblems wants each Go block of a page to follow a line such as
 // <!-- from examples/hello/main.go --> and to stand in that file line by line,
-// however deep it is indented there: what the README shows compiles.
-func readmeProblems(files map[string]string) []string {
-	readme, ok := files["README.md"]
+// however deep it is indented there: what the page shows compiles.
+func pageProblems(name string, files map[string]string) []string {
+	readme, ok := files[name]
 	if !ok {
-		return []string{"README.md is missing"}
+		return []string{name + " is missing"}
 	}
 	var problems []string
 	lines := strings.Split(strings.TrimSuffix(readme, "\n"), "\n")
 	if len(lines) > maxReadmeLines {
-		problems = append(problems, fmt.Sprintf("README.md has %d lines, at most %d are read", len(lines), maxReadmeLines))
+		problems = append(problems, fmt.Sprintf("%s has %d lines, at most %d are read", name, len(lines), maxReadmeLines))
 	}
 	mark := ""
 	for i := 0; i < len(lines); i++ {
@@ -270,9 +270,9 @@ func readmeProblems(files map[string]string) []string {
 		from := exampleMark.FindStringSubmatch(mark)
 		switch {
 		case from == nil:
-			problems = append(problems, fmt.Sprintf("README.md:%d: no line like <!-- from examples/hello/main.go --> before a Go block", start))
+			problems = append(problems, fmt.Sprintf("%s:%d: no line like <!-- from examples/hello/main.go --> before a Go block", name, start))
 		case !strings.Contains(unindented(strings.Split(files[from[1]], "\n")), unindented(lines[start:i])):
-			problems = append(problems, fmt.Sprintf("README.md:%d: the block does not stand in %s", start, from[1]))
+			problems = append(problems, fmt.Sprintf("%s:%d: the block does not stand in %s", name, start, from[1]))
 		}
 		mark = ""
 	}

@@ -144,7 +144,7 @@ func TestArchReadmeBites(t *testing.T) {
 		{"TooLong", strings.Repeat("line\n", maxReadmeLines+1), "README.md has 201 lines"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			problems := readmeProblems(map[string]string{"README.md": test.readme, "examples/hello/main.go": example})
+			problems := pageProblems("README.md", map[string]string{"README.md": test.readme, "examples/hello/main.go": example})
 			if test.want == "" {
 				wantNone(t, problems)
 				return
@@ -152,7 +152,7 @@ func TestArchReadmeBites(t *testing.T) {
 			wantProblem(t, problems, test.want)
 		})
 	}
-	wantProblem(t, readmeProblems(nil), "README.md is missing")
+	wantProblem(t, pageProblems("README.md", nil), "README.md is missing")
 }
 
 // sample returns an import path that a rule's pattern covers.

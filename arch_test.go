@@ -131,8 +131,10 @@ func TestArchFileSizes(t *testing.T) {
 	archReport(t, sizeProblems(archTree(t), longFiles))
 }
 
-func TestArchReadme(t *testing.T) {
-	archReport(t, readmeProblems(archTree(t)))
+func TestArchPages(t *testing.T) {
+	for _, name := range []string{"README.md", "docs/TESTING.md"} {
+		archReport(t, pageProblems(name, archTree(t)))
+	}
 }
 
 func archReport(t *testing.T, problems []string) {

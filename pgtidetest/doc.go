@@ -34,6 +34,15 @@
 // where its latest statements went and why, with the line that made each, and how
 // to open its database with psql.
 //
+// # Finding stale reads
+//
+// [Run] and [Handler] run code twice, on whatever pools it opens: with every
+// replica frozen, then with every replica up to date. They fail the test with the
+// statement, file and line of each read that went to a replica which lacked what
+// the code had written before, or that showed other rows. [Finder] says more, and
+// returns findings instead of failing. [Conformance] holds a front of your own,
+// such as an adapter for an ORM, to the promises of pgtide.
+//
 // # Where the clusters come from
 //
 // The first test that needs a cluster starts it, in a quarter of a second, with
