@@ -67,19 +67,27 @@ func takePlain(ctx context.Context, pool *pgxpool.Pool) (front.Connection, error
 	return conn, nil
 }
 
-// outdated reports whether the node was the primary when the call chose it, and
-// another one is now. What is written there would be lost, and what is read is
-// long past.
+// outdated reports whether the node is not any more what it was when the call
+// chose it. A new connection is checked to lead to the run of the server that was
+// seen last, and that may be a newer one, which shows less. And of a node that was
+// the primary, and is not, what is read is long past, and what is written is lost.
 func (c *call) outdated() bool {
 	v := c.db.watch.View()
-	if v == c.view || c.role() != topology.Primary || c.req.Target == route.ToNode {
+	if v == c.view {
+		return false
+	}
+	if then, now := &c.view.Nodes[c.node.place], c.db.seen(c.node); now != nil &&
+		(now.Incarnation != then.Incarnation || now.Role == then.Role && now.Role != topology.Primary && now.Position.LSN < then.Position.LSN) {
+		return true
+	}
+	if c.role() != topology.Primary || c.req.Target == route.ToNode {
 		return false
 	}
 	return v.SplitBrain || v.Primary != topology.NoNode && v.Nodes[v.Primary].ID != c.node.id
 }
 
 // errOutdated means that a call has to choose again.
-var errOutdated = errors.New("it hangs, or another node is the primary now")
+var errOutdated = errors.New("it hangs, was restarted, or another node is the primary now")
 
 // bury closes a dead connection at once: there is nobody to say goodbye to.
 func bury(conn front.Connection) {
