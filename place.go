@@ -85,7 +85,10 @@ func (c *call) place(ctx context.Context) error {
 				return c.nowhere(v, d)
 			}
 			left, err := w.queue(now)
-			if err != nil || left <= 0 {
+			if err != nil {
+				return fmt.Errorf("%w, and %d calls wait for one already", c.nowhere(v, d), c.db.options.FailoverQueue)
+			}
+			if left <= 0 {
 				return c.nowhere(v, d)
 			}
 			switch err := w.wait(ctx, d.Watch, changed, left); {

@@ -119,6 +119,7 @@ func (f *failover) open(ctx context.Context, told states) (*pgtide.DB, error) {
 		config.MaxConns = connections
 		return nil
 	}
+	o.FailoverQueue = 10_000 // callers come at a steady pace, however many wait
 	tell := func(node, what string) {
 		select {
 		case told <- state{node, what, time.Now()}:
