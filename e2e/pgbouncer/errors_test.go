@@ -100,6 +100,7 @@ func TestNoMoreConnections(t *testing.T) {
 	p := s.of(s.Primary())
 	p.settings["max_client_conn"] = "1"
 	p.stop()
+	until(t, "the primary to be gone", func() bool { return db.Nodes()[0].State == "down" }) // the probe is to have the only place
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

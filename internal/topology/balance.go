@@ -18,7 +18,7 @@ const (
 
 	// smooth and smoothEjected are how many calls weigh as much as all before
 	// them: of a replica that few calls go to, each counts for more.
-	smooth        = 16
+	smooth        = 4
 	smoothEjected = 2
 	// enough is how many calls make an average that a replica is judged by, and
 	// leap how many times the average so far a newer one counts for at most: one

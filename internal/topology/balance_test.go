@@ -94,8 +94,8 @@ func TestPaces(t *testing.T) {
 	}{
 		{"no calls", false, []report{{0, 0, 0, 0}, {1, 0, 0, 0}}},
 		{"the first calls set it", false, []report{{0, 4, 40 * ms, 10 * ms}}},
-		{"one call of another length", false, []report{{0, 4, 40 * ms, 10 * ms}, {1, 5, 67 * ms, 11 * ms}}},
-		{"as many as the memory", false, []report{{0, 1, 10 * ms, 10 * ms}, {1, 17, 330 * ms, 15 * ms}}},
+		{"one call of another length", false, []report{{0, 4, 40 * ms, 10 * ms}, {1, 5, 60 * ms, 12 * ms}}},
+		{"as many as the memory", false, []report{{0, 1, 10 * ms, 10 * ms}, {1, 5, 90 * ms, 15 * ms}}},
 		{"ejected, one call weighs a third", true, []report{{0, 1, 10 * ms, 10 * ms}, {1, 2, 50 * ms, 20 * ms}}},
 		{"no call for a while", false, []report{{0, 1, 10 * ms, 10 * ms}, {forget, 1, 10 * ms, 10 * ms}}},
 		{"no call for too long", false, []report{{0, 1, 10 * ms, 10 * ms}, {forget + 1, 1, 10 * ms, 0}}},
