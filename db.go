@@ -252,8 +252,9 @@ func (db *DB) isClosed() bool {
 
 func (db *DB) closePools() {
 	db.primaryMaking.Lock() // whoever makes one has done so, and nobody begins any more
+	pool := db.primaryPool.Load()
 	db.primaryMaking.Unlock()
-	if pool := db.primaryPool.Load(); pool != nil {
+	if pool != nil {
 		pool.Close()
 	}
 	db.enrolling.Lock()

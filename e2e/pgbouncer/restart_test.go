@@ -84,10 +84,13 @@ func TestRestartedReplicaIsNotBelieved(t *testing.T) {
 		_, err := through.Exec(t.Context(), "select 1")
 		return err == nil
 	})
+	unseen := 0
 	for _, r := range readers {
 		if now := status(t, r.db, replica); now.State != "up" || lsn(t, now.LSN) < lsn(t, r.before) {
-			t.Fatalf("%s: the replica is %s at %s: a probe has seen the restart", r.what, now.State, now.LSN)
+			t.Logf("%s: the replica is %s at %s: a probe has seen the restart, and this shows nothing", r.what, now.State, now.LSN)
+			continue
 		}
+		unseen++
 		ctx := pgtide.WithToken(t.Context(), r.token)
 		found, err := r.do(ctx, r.db, r.std, text)
 		if err != nil || !found {
@@ -121,6 +124,9 @@ func TestRestartedReplicaIsNotBelieved(t *testing.T) {
 	again := pgtide.WithToken(t.Context(), token)
 	if found, err := reads[0].do(again, db, nil, text); err != nil || !found || last(t, again).Role != pgtide.RoleReplica {
 		t.Errorf("looked at again: found %v, %v, %v", found, err, pgtide.Explain(again))
+	}
+	if unseen < len(readers)/2 {
+		t.Errorf("probes have seen the restart for all but %d of %d readers", unseen, len(readers))
 	}
 }
 
