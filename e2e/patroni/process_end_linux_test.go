@@ -14,7 +14,8 @@ import (
 // TestNothingIsLeftBehind kills a test process that has a cluster, and looks for
 // what remains of it.
 func TestNothingIsLeftBehind(t *testing.T) {
-	t.Parallel()
+	// Not beside the others: it has a process of its own, which finds free ports
+	// without knowing of theirs.
 	const child, folder = "PGTIDE_PATRONI_CHILD", "folder "
 	if os.Getenv(child) != "" {
 		fmt.Println(folder + startCluster(t, 1).dir)
